@@ -38,15 +38,16 @@ test test-services test-platform: export PYTHONDONTWRITEBYTECODE :=
 test: setup ## Run the tests: units, and one end-to-end run of each kind
 	@failed=0; \
 	$(BIN)/python -m pytest tests/unit -m "not long" -n 2 --dist worksteal || failed=1; \
-	$(BIN)/python -m pytest tests/integration -n 2 --dist loadgroup || failed=1; \
+	$(BIN)/python -m pytest tests/integration -n 2 --dist loadfile || failed=1; \
 	exit $$failed
 
 test-services: setup ## Run the tests that take longer: long units, outages, crash chains, hostile servers, a browser; needs Go and Node.js
 	@$(BIN)/python -m streaming.testing.store_servers
 	@$(BIN)/python -m streaming.testing.browser
+	@$(BIN)/python -m tests.mlflow_server
 	@failed=0; \
 	$(BIN)/python -m pytest tests/unit -m long -n 2 --dist worksteal || failed=1; \
-	$(BIN)/python -m pytest -rs tests/services tests/crash -n 2 --dist loadgroup || failed=1; \
+	$(BIN)/python -m pytest -rs tests/services tests/crash -n 2 --dist loadfile || failed=1; \
 	exit $$failed
 
 test-platform: setup ## Run the units and an agent on Spark 4.0 and 4.1, as platforms have them; half an hour

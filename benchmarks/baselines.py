@@ -24,6 +24,7 @@ from river.anomaly import HalfSpaceTrees
 from river.preprocessing import MinMaxScaler
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
 
+from benchmarks.ceiling import label_free_ceiling
 from benchmarks.harness import say
 from schemas.errors import ConfigurationError
 from streaming.learning import protocol
@@ -187,8 +188,7 @@ def baseline_figures(
     frame = load_rows(folder_transactions, folder_features)
     chosen = [HandbookWeek((start - _EPOCH).days) for start in weeks]
     ceilings = [
-        protocol.label_free_ceiling(judged_rows(frame.filter(week.judged(frame))), BLIND_SCENARIO)
-        for week in chosen
+        label_free_ceiling(judged_rows(frame.filter(week.judged(frame))), BLIND_SCENARIO) for week in chosen
     ]
     judged = {name: _judge(name, scored, frame, chosen) for name, scored in competitors(jobs).items()}
     return {CEILING: ceilings, **judged}

@@ -21,9 +21,10 @@ import pyarrow as pa
 
 from benchmarks.harness import bench_spec, report, say
 from benchmarks.made_rows import append_made
+from schemas.instants import utc_now
 from schemas.label import GIVEN
+from schemas.lake_tables import lake_schemas
 from schemas.spec import AgentSpec
-from streaming.batch.compose import lake_schemas
 from streaming.batch.queries import newest_of_the_stream
 from streaming.batch.recovery import Recovery
 from streaming.batch.store import Decision
@@ -152,7 +153,7 @@ def _costs(place: Path, spec: AgentSpec, rows: int) -> Costs:
     newest = recovery.newest_decision()
     position = recovery.position(newest)
     newest_of_the_stream(lake.batches)
-    ledger = LakeLedger(lake.ledger, spec.name, lambda: datetime.now(UTC))
+    ledger = LakeLedger(lake.ledger, spec.name, utc_now)
     recovery.recently_read(newest, timedelta(minutes=5))
     started = time.perf_counter() - begun
     assert position.next_sequence == rows

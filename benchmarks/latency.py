@@ -13,15 +13,16 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
-import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from benchmarks.harness import Stage, bench_spec, report, say, stage
 from benchmarks.stores import BenchStore, bench_store
 from schemas.spec import AgentSpec
 from streaming.batch.runner import StreamRunner
+from streaming.batch.warmup import compile_kernels
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.placed_agent import PlacedAgent
 from streaming.kafka.broker import ensure_topic
@@ -29,27 +30,28 @@ from streaming.kafka.topic import committed_messages
 from streaming.run.opening import open_agent
 from streaming.setup.downloads import jar_paths
 from streaming.setup.session import start_session
-from streaming.setup.warmup import compile_kernels
 from streaming.versions.clients import Clients
 
 _DRAIN_SECONDS = 10.0
 _BATCH = 100_000
 
 
-class _Consumer:
-    """Notes when each alert arrives."""
+class Arrivals:
+    """Notes when each alert arrives, by its transaction's id, in seconds since 1970."""
 
     def __init__(self, bootstrap: str, topic: str) -> None:
         self._bootstrap, self._topic = bootstrap, topic
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._consume)
-        self.arrivals: dict[str, float] = {}
+        self.times: dict[str, float] = {}
 
-    def __enter__(self) -> _Consumer:
+    def __enter__(self) -> Arrivals:
+        """Begin to consume."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End it."""
         self._done.set()
         self._thread.join()
 
@@ -57,7 +59,7 @@ class _Consumer:
         messages = committed_messages(self._bootstrap, self._topic, follow=True, stop=self._done.is_set)
         for message in messages:
             arrived = time.time()
-            self.arrivals[json.loads(message.value() or b"")["transaction_id"]] = arrived
+            self.times[json.loads(message.value() or b"")["transaction_id"]] = arrived
 
 
 def measure(
@@ -83,9 +85,9 @@ def measure(
         ensure_topic(place.bootstrap, spec.data_sources.transactions.subscription.first)
         ensure_topic(place.bootstrap, spec.alerts.topic, 1)
         compile_kernels(AgentDefinition.of(spec))
-        with _Consumer(place.bootstrap, spec.alerts.topic) as consumer:
+        with Arrivals(place.bootstrap, spec.alerts.topic) as consumer:
             requests = _run(place, spec, kept, rate, warm_up + seconds)
-        delays, events = _delays(place, spec, consumer.arrivals, warm_up)
+        delays, events = _delays(place, spec, consumer.times, warm_up)
     figures: dict[str, object] = {
         "p50_s": round(float(np.percentile(delays, 50)), 3),
         "p99_s": round(float(np.percentile(delays, 99)), 3),
@@ -144,17 +146,27 @@ def _feed(place: Stage, spec: AgentSpec, rate: float, seconds: float, stop: thre
 
 
 def _delays(
-    place: Stage, spec: AgentSpec, arrivals: dict[str, float], warm_up: float
+    place: Stage, spec: AgentSpec, arrivals: Mapping[str, float], warm_up: float
 ) -> tuple[np.ndarray, int]:
     """Seconds per alert, for events after the warm-up, and how many such events there were."""
-    lies = place.settings.lake(spec.name) / spec.tables.transactions
+    sent = sent_times(PlacedAgent(place.settings, spec))
+    first = min(sent.values()) + warm_up
+    return delays_since(sent, arrivals, first), sum(each >= first for each in sent.values())
+
+
+def sent_times(agent: PlacedAgent) -> dict[str, float]:
+    """Return when the broker was sent each stored event, by its id, in seconds since 1970."""
+    lies = agent.lake / agent.spec.tables.transactions
     table = DeltaTable(lies.uri, storage_options=lies.storage_options)
     rows = table.to_pyarrow_table(columns=["transaction_id", "kafka_timestamp"])
-    stamps = rows["kafka_timestamp"]
-    counted = rows.filter(
-        pc.greater_equal(stamps, pc.add(pc.min(stamps), np.timedelta64(int(warm_up * 1e6), "us")))
+    times = rows["kafka_timestamp"].cast("int64").to_numpy() / 1e6
+    return dict(zip(rows["transaction_id"].to_pylist(), times.tolist(), strict=True))
+
+
+def delays_since(
+    sent: Mapping[str, float], arrivals: Mapping[str, float], begin: float, end: float = np.inf
+) -> np.ndarray:
+    """Return the seconds that alerts took of the events sent within a span, float64[alerts]."""
+    return np.array(
+        [arrived - sent[name] for name, arrived in arrivals.items() if begin <= sent.get(name, -np.inf) < end]
     )
-    times = counted["kafka_timestamp"].cast("int64").to_numpy() / 1e6
-    sent = dict(zip(counted["transaction_id"].to_pylist(), times.tolist(), strict=True))
-    delays = [arrived - sent[name] for name, arrived in arrivals.items() if name in sent]
-    return np.array(delays), counted.num_rows

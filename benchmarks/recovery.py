@@ -36,11 +36,11 @@ def measure(entities: int, *, as_json: bool) -> None:
         say(f"remembering {entities:,} entities")
         scorer = Scorer(spec.anew(), names)
         for first in range(0, half, _BLOCK):
-            scorer.fold(_rows(scorer.next_sequence, np.arange(first, min(first + _BLOCK, half))))
+            scorer.fold(payments(scorer.next_sequence, np.arange(first, min(first + _BLOCK, half))))
         folders = LocalFolders.of(Path(folder))
         saved = folders.path / checkpoints.write(scorer.snapshot(), folders)
         on_disk = sum(file.stat().st_size for file in saved.iterdir())
-        since = _rows(scorer.next_sequence, np.random.default_rng(7).integers(0, half, _ROWS_SINCE))
+        since = payments(scorer.next_sequence, np.random.default_rng(7).integers(0, half, _ROWS_SINCE))
         begun, restored = time.perf_counter(), Scorer(spec.anew(), names)
         newest = checkpoints.newest(folders, restored.definition_hash).snapshot
         assert newest is not None, "it was just written"
@@ -59,8 +59,8 @@ def measure(entities: int, *, as_json: bool) -> None:
     report(figures, as_json=as_json)
 
 
-def _rows(first: int, numbers: np.ndarray) -> pa.Table:
-    """One payment of customer n at terminal n per number, a millisecond apart."""
+def payments(first: int, numbers: np.ndarray) -> pa.Table:
+    """Return one payment of customer n at terminal n per number, a millisecond apart, from a row on."""
     sequence = np.arange(first, first + len(numbers))
     start = int(_START.timestamp() * 1_000_000)
     texts = pa.array(numbers).cast(pa.string())

@@ -12,12 +12,12 @@ import time
 
 from benchmarks.harness import bench_spec, report, say, stage
 from benchmarks.throughput import fill, run_pipeline
+from streaming.batch.warmup import compile_kernels
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.home.placed_agent import PlacedAgent
 from streaming.setup.downloads import jar_paths
 from streaming.setup.session import start_session
-from streaming.setup.warmup import compile_kernels
 
 
 def measure(events: int, batch: int, *, as_json: bool) -> None:

@@ -18,11 +18,11 @@ from benchmarks.harness import Stage, bench_spec, report, say, stage
 from benchmarks.throughput import fill, run_pipeline
 from schemas.llm import Llm
 from schemas.spec import AgentSpec
+from streaming.batch.warmup import compile_kernels
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.run.status import read_status
 from streaming.setup.downloads import jar_paths
 from streaming.setup.session import start_session
-from streaming.setup.warmup import compile_kernels
 
 
 def measure(events: int, batch: int, pairs: int, *, as_json: bool) -> None:

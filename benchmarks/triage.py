@@ -29,6 +29,7 @@ from agent.triage.triage import POLICIES, FlaggedRow, Triage, TriageResult
 from benchmarks.harness import report, say
 from schemas.alert import Reason, alert_id
 from schemas.contract import load_contract
+from schemas.instants import utc_now
 from schemas.llm import Llm
 from schemas.policy import load_policy
 from schemas.rules import Rule
@@ -157,17 +158,17 @@ def _run(llm: Llm, client: LlmClient, parts: Sequence[list[FlaggedRow]], folder:
         llm,
         load_prompt(llm.prompt, load_contract("simulator").prompt_notes()),
         watched,
-        ledger=LakeLedger(table, "bench", lambda: datetime.now(UTC)),
+        ledger=LakeLedger(table, "bench", utc_now),
         budget=SpendingBudget(llm.budget),
         policy=load_policy("default", POLICIES),
         pseudonyms=Pseudonyms(b"benchmark-key-of-32-bytes-length"),
     )
     begun = time.perf_counter()
-    results = [_told(number, triage.classify(part)) for number, part in enumerate(parts)]
+    results = [_shown(number, triage.classify(part)) for number, part in enumerate(parts)]
     return _figures(llm, results, watched, time.perf_counter() - begun)
 
 
-def _told(number: int, result: TriageResult) -> TriageResult:
+def _shown(number: int, result: TriageResult) -> TriageResult:
     say(f"batch {number}: {len(result.classifications)} rows, {result.groups} groups, {result.calls} calls")
     return result
 

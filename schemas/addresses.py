@@ -1,14 +1,28 @@
-"""Which machines an address leads to: this one, one of a private network, or a public one."""
+"""What an address leads to: a path or a URI, this machine, one of a private network, or a public one."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from urllib.parse import SplitResult, urlsplit
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _PORTS = {"http": 80, "https": 443}
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def scheme_of(name: str) -> str | None:
+    """Return the scheme that a name begins with, such as `s3` of `s3://bucket`; None for a path."""
+    found = _SCHEME.match(name)
+    return None if found is None else found[1]
+
+
+def is_uri(name: str) -> bool:
+    """Whether a name is a URI rather than a path: a scheme, and what begins with a slash."""
+    scheme = scheme_of(name)
+    return scheme is not None and name[len(scheme) + 1 :].startswith("/")
 
 
 def literal_address(host: str) -> IpAddress | None:

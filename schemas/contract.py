@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from schemas.document_kinds import Kind
 from schemas.documents import named_file, read_content, resolve_named
 from schemas.errors import ConfigurationError, nearest
 from schemas.event_columns import (
@@ -33,7 +34,7 @@ from schemas.event_fields import (
     LabelMapping,
     TextField,
 )
-from schemas.event_formats import EventFormat, with_schema_files
+from schemas.event_formats import EventFormat, KeyFormat, with_schema_files
 from schemas.event_json_schema import event_json_schema
 from schemas.event_sources import check_source, source_of
 from schemas.id_fields import EntityField, IdField, TransactionIdField
@@ -74,8 +75,18 @@ class EventContract(Document):
     """
 
     LATER: ClassVar[frozenset[str]] = frozenset(
-        {"format", "where", "tombstones", "direction", "references", "aliases", "reference_currency"}
+        {
+            "format",
+            "where",
+            "tombstones",
+            "direction",
+            "references",
+            "aliases",
+            "reference_currency",
+            "key_format",
+        }
     )
+    KIND: ClassVar[Kind | None] = "contract"
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     version: int = Field(default=1, ge=1)
@@ -100,6 +111,7 @@ class EventContract(Document):
         default=None,
         description="what `reference_amount` is in, where the spec names rates; it stands in no file",
     )
+    key_format: KeyFormat | None = None
 
     @field_validator("entities", "extra", "untrusted_text")
     @classmethod
@@ -157,6 +169,15 @@ class EventContract(Document):
                 f"the digest of a record is that of its value, and {beside[0]!r} is beside it: payments that "
                 "differ there alone would be one; make the id of fields, or of the coordinates"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _reads_keys_as_written(self) -> EventContract:
+        paths = [each.path for each in map(source_of, self.read_fields) if each.part == "key"]
+        if self.key_format is not None and not paths:
+            raise ValueError("'key_format' says how keys are written, and no field is read from a key")
+        if self.key_format is not None and self.key_format.protobuf is not None and "" in paths:
+            raise ValueError("a key of Protobuf is a message: name a field of it, for example key:id")
         return self
 
     @model_validator(mode="after")
@@ -226,13 +247,13 @@ class EventContract(Document):
     @property
     def columns(self) -> tuple[Column, ...]:
         """All columns that come from the event, in canonical order."""
-        told_by = None if self.direction is None else self.direction.field
+        direction_field = None if self.direction is None else self.direction.field
         return (
             id_column("transaction_id", self.transaction_id),
             time_column(self.event_time),
             Column("amount", "amount", pa.float64(), self.amount.field, self.amount.json_type, required=True),
             text_column("currency", "currency", self.currency, required=True),
-            *([direction_column(told_by)] if self.has_direction else []),
+            *([direction_column(direction_field)] if self.has_direction else []),
             *(id_column(name, each) for name, each in self.entities.items()),
             *(extra_column(name, each) for name, each in self.extra.items()),
             *(
@@ -256,6 +277,12 @@ class EventContract(Document):
     def judged_fields(self) -> tuple[str, ...]:
         """The fields that `where` names."""
         return () if self.wanted is None else tuple(fields_of(self.wanted))
+
+    @property
+    def asks_registry(self) -> bool:
+        """Whether records name the schemas of their values or keys by ids that a registry knows."""
+        formats = (self.format.written, None if self.key_format is None else self.key_format.written)
+        return any(each is not None and each.text is None for each in formats)
 
     @property
     def reads_plain_json(self) -> bool:

@@ -1,4 +1,4 @@
-"""How the value of a record is written: what a contract says before any field can be read."""
+"""How values and keys of records are written: what a contract says before any field can be read."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class JsonFormat(Document):
 
 
 class AvroFormat(Document):
-    """Values of Avro: by the schema whose id each record names (`registry`), or all by one `schema`.
+    """Avro: by the schema whose id each record names (`registry`), or all by one `schema`.
 
     `schema` names a file beside the contract, or is the schema itself as text.
     """
@@ -66,7 +66,7 @@ class AvroFormat(Document):
 
 
 class ProtobufFormat(Document):
-    """Values of Protobuf: by the schema whose id each record names (`registry`), or all by one `schema`.
+    """Protobuf: by the schema whose id each record names (`registry`), or all by one `schema`.
 
     `schema` names a `.proto` file beside the contract, or is its text; `message` is the full name of the
     records' message, the file's first one unless given.
@@ -119,11 +119,35 @@ class EventFormat(Document):
     @property
     def written(self) -> Written | None:
         """How values are written that only a schema makes readable; None for JSON."""
-        if self.avro is not None:
-            return Written("AVRO", self.avro.schema_text)
-        if self.protobuf is not None:
-            return Written("PROTOBUF", self.protobuf.schema_text, self.protobuf.message)
-        return None
+        return _written(self.avro, self.protobuf)
+
+
+class KeyFormat(Document):
+    """How keys are written that are neither text nor JSON: in `avro` or in `protobuf`."""
+
+    avro: AvroFormat | None = None
+    protobuf: ProtobufFormat | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> KeyFormat:
+        if (self.avro is None) == (self.protobuf is None):
+            raise ValueError("expected exactly one of 'avro' and 'protobuf'; keys of text and JSON need none")
+        return self
+
+    @property
+    def written(self) -> Written:
+        """How keys are written."""
+        found = _written(self.avro, self.protobuf)
+        assert found is not None, "one of the two is given"
+        return found
+
+
+def _written(avro: AvroFormat | None, protobuf: ProtobufFormat | None) -> Written | None:
+    if avro is not None:
+        return Written("AVRO", avro.schema_text)
+    if protobuf is not None:
+        return Written("PROTOBUF", protobuf.schema_text, protobuf.message)
+    return None
 
 
 def with_schema_files(content: object, folder: Path) -> object:
@@ -132,10 +156,13 @@ def with_schema_files(content: object, folder: Path) -> object:
     Raises:
         ConfigurationError: such a file cannot be read.
     """
-    formats = content.get("format") if isinstance(content, dict) else None
-    if not isinstance(content, dict) or not isinstance(formats, dict):
+    if not isinstance(content, dict):
         return content
-    return {**content, "format": {name: _with_text(each, folder) for name, each in formats.items()}}
+    given = {key: content[key] for key in ("format", "key_format") if isinstance(content.get(key), dict)}
+    return content | {
+        key: {name: _with_text(each, folder) for name, each in formats.items()}
+        for key, formats in given.items()
+    }
 
 
 def _with_text(given: object, folder: Path) -> object:

@@ -1,7 +1,8 @@
 """Where in a record a field is: in its value, or beside it in the key, a header, or the topic's name.
 
-`amount.value` and `value:amount.value` are paths in the value; `key:` is the key's text and `key:payload.id`
-a path in a key of JSON; `header:ce_id` is the last header of that name; `topic:` is the topic's name.
+`amount.value` and `value:amount.value` are paths in the value; `key:` is the whole key and `key:payload.id` a
+path in a key of JSON, or of the contract's `key_format`; `header:ce_id` is the last header of that name;
+`topic:` is the topic's name.
 """
 
 from __future__ import annotations

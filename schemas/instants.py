@@ -1,8 +1,11 @@
-"""Moments as the whole microseconds since 1970 UTC that tables keep."""
+"""Moments: the current one, and as the whole microseconds since 1970 UTC that tables keep."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+
+Clock = Callable[[], datetime]  # the current time, timezone-aware
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICRO = timedelta(microseconds=1)
@@ -16,3 +19,8 @@ def micros_of(moment: datetime) -> int:
 def moment_of(micros: int) -> datetime:
     """Return the moment so many microseconds after 1970 UTC, in UTC."""
     return EPOCH + micros * MICRO
+
+
+def utc_now() -> datetime:
+    """Return the current time in UTC."""
+    return datetime.now(UTC)

@@ -14,6 +14,7 @@ from typing import Literal
 import pyarrow as pa
 
 from schemas.alert import ALERTS, LATER_FIELDS
+from schemas.contract import EventContract
 from schemas.label import LABELS
 from schemas.tables import (
     AUDIT,
@@ -35,7 +36,9 @@ from schemas.tables import (
     SHADOW,
     SPECS,
     TOKENS,
+    TOPIC_ID,
     TRANSACTIONS,
+    transactions_schema,
 )
 
 Writer = Literal["agent", "commands", "agent and commands"]
@@ -91,8 +94,12 @@ TABLES: Mapping[Table, TableDefinition] = MappingProxyType(
         "transactions": TableDefinition(
             "accepted event", TRANSACTIONS, ("sequence",), later=(FAULTS.name,), evolves=True
         ),
-        "quarantine": TableDefinition("rejection of a record", QUARANTINE, _REJECTION_ORDER),
-        "duplicates": TableDefinition("redelivered transaction id", DUPLICATES, _REJECTION_ORDER),
+        "quarantine": TableDefinition(
+            "rejection of a record", QUARANTINE, _REJECTION_ORDER, later=(TOPIC_ID.name,)
+        ),
+        "duplicates": TableDefinition(
+            "redelivered transaction id", DUPLICATES, _REJECTION_ORDER, later=(TOPIC_ID.name,)
+        ),
         "alerts": TableDefinition("alert revision", ALERTS, ("outbox_seq",), later=LATER_FIELDS),
         "monitoring": TableDefinition("batch", MONITORING, ("at",), later=LATER_MONITORING),
         "audit": TableDefinition("event", AUDIT, ("number",), "agent and commands"),
@@ -127,3 +134,11 @@ TABLES: Mapping[Table, TableDefinition] = MappingProxyType(
         "tokens": TableDefinition("step of a token of the HTTP API", TOKENS, ("number",), "commands"),
     }
 )
+
+
+def lake_schemas(contract: EventContract) -> dict[str, pa.Schema]:
+    """Return the columns of every table of a lake under a contract."""
+    return {
+        name: transactions_schema(contract.arrow_schema()) if each.evolves else each.schema
+        for name, each in TABLES.items()
+    }

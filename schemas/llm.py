@@ -115,8 +115,8 @@ class Llm(Document):
     groups of like alerts, as many as the model's context holds; `max_output_tokens` are for each of them.
 
     `deferred`: alerts leave at once with the classification by rules, and the model's answer follows as
-    revision 2; an alert that waited for `patience` without one keeps its label. `inline`: alerts wait for the
-    model until the deadline.
+    revision 2; an alert that waited for `patience` without one keeps the one by rules. `inline`: alerts wait
+    for the model until the deadline.
     """
 
     LATER: ClassVar[frozenset[str]] = frozenset({"api_version", "fallbacks"})

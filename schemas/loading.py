@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from schemas.document_kinds import Kind, mistaken
 from schemas.documents import clipped, place_of, read_content
 from schemas.errors import ConfigurationError, nearest
 
@@ -76,12 +77,14 @@ class Document(BaseModel):
     `LATER` names keys that came after batches had pinned digests: while one stands at its default it is left
     out of what is dumped, so that documents which do not use it keep their digest. Of a document that is
     `SECRETIVE` no value is ever quoted: people paste secrets into it, and not always where they belong.
+    `KIND` is what a file of it is called, None where it is no file that people take for another.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     LATER: ClassVar[frozenset[str]] = frozenset()
     SECRETIVE: ClassVar[bool] = False
+    KIND: ClassVar[Kind | None] = None
 
     @property
     def digest(self) -> str:
@@ -126,6 +129,9 @@ def parse_document(content: object, model: type[Model], *, where: str) -> Model:
     try:
         return model.model_validate(content)
     except ValidationError as fault:
+        another = None if model.KIND is None else mistaken(content, model.KIND)
+        if another is not None:
+            raise ConfigurationError(another, where=where) from None
         faults = sorted(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
         found = _explain(faults[0], model, where)
         raise ConfigurationError(found.problem, where=place_of(where, found.key), key=found.key) from None

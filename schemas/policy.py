@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from schemas.addresses import is_loopback, origin_of
+from schemas.document_kinds import Kind
 from schemas.documents import named_file, resolve_named
 from schemas.errors import nearest
 from schemas.loading import Document, load_document
@@ -181,6 +182,7 @@ class Policy(Document):
     """
 
     LATER: ClassVar[frozenset[str]] = frozenset({"rawFields", "kafkaSecrets", "erasure"})
+    KIND: ClassVar[Kind | None] = "policy"
 
     policyName: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     allowedModels: tuple[AllowedModel, ...] = ()

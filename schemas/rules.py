@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from schemas.document_kinds import Kind
 from schemas.loading import Document, Duration
 
 Severity = Literal["low", "medium", "high", "critical"]
@@ -86,5 +87,7 @@ class Rule(Document):
 
 class RuleFile(Document):
     """A file of rules that is read again whenever it changes."""
+
+    KIND: ClassVar[Kind | None] = "file of rules"
 
     rules: tuple[Rule, ...]

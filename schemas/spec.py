@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from schemas.addresses import scheme_of
 from schemas.cases import CaseSettings
+from schemas.cluster import SparkClusterSettings
 from schemas.detection import Detectors, ProfileSettings
+from schemas.document_kinds import Kind
 from schemas.documents import clipped, is_path
 from schemas.errors import ConfigurationError
 from schemas.llm import Llm
@@ -21,7 +23,6 @@ from schemas.rules import Rule
 from schemas.subscription import Subscription, check_pattern
 
 FIRST_ARITHMETIC, NEWEST_ARITHMETIC = 1, 3
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
@@ -185,6 +186,7 @@ class AgentSpec(Document):
     """One agent, complete. Unknown keys are errors."""
 
     LATER: ClassVar[frozenset[str]] = frozenset({"arithmetic", "monitoring", "kafka", "retention", "cases"})
+    KIND: ClassVar[Kind | None] = "spec"
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
@@ -216,6 +218,16 @@ class AgentSpec(Document):
         description="where tables and what belongs to them lie: s3://bucket/prefix, az://container/prefix, "
         "abfss://container@account.host/prefix, file:///folder or a path; not given, below the home. "
         "FLAGSTREAM_STORE goes before it. It is no part of a version: a lake may move",
+    )
+    execution: Literal["local", "cluster"] = Field(
+        default="local",
+        exclude=True,
+        description="where records are read and decoded, and with `cluster.buckets` partly scored: in this "
+        "process's own Spark, or on the executors of a Spark cluster. It is no part of a version: what is "
+        "decided is the same to the bit",
+    )
+    cluster: SparkClusterSettings | None = Field(
+        default=None, exclude=True, description="with `execution: cluster`: which one"
     )
     tables: TableNames = TableNames()
     alerts: AlertOutput
@@ -275,6 +287,12 @@ class AgentSpec(Document):
         return self
 
     @model_validator(mode="after")
+    def _names_its_cluster(self) -> AgentSpec:
+        if self.execution == "cluster" and self.cluster is None:
+            raise ValueError("execution: cluster needs the master's address, see cluster.master")
+        return self
+
+    @model_validator(mode="after")
     def _can_convert(self) -> AgentSpec:
         if self.profiles.currencies == "reference" and self.data_sources.rates is None:
             raise ValueError("profiles.currencies: reference needs exchange rates, see data_sources.rates")
@@ -325,7 +343,7 @@ def load_spec(path: Path) -> AgentSpec:
 
 def _placed(spec: Path, name: str) -> str:
     """Return what may lie in a store, too: that has its place already."""
-    return name if _SCHEME.match(name) else str(spec.parent / name)
+    return name if scheme_of(name) else str(spec.parent / name)
 
 
 def _beside(spec: Path, name: str) -> str:

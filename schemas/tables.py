@@ -20,6 +20,10 @@ BATCH: tuple[pa.Field, ...] = (pa.field("query_id", pa.string()), pa.field("batc
 # What of an event could not be taken as it came, such as `memo: cut at 200`; null where nothing was wrong.
 FAULTS = pa.field("faults", pa.list_(pa.string()))
 
+# Which topic of a name brought a record that was set aside, as the broker has it: a topic that is deleted and
+# created anew has another id. Null where the broker gave none, and in rows from before this was noted.
+TOPIC_ID = pa.field("topic_id", pa.string())
+
 HEADERS = pa.list_(pa.struct([pa.field("key", pa.string()), pa.field("value", pa.binary())]))
 QUARANTINE = pa.schema(
     [
@@ -30,14 +34,15 @@ QUARANTINE = pa.schema(
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),
         *BATCH,
+        TOPIC_ID,
     ]
 )
 
 # When the agent has set a record of the labels topic aside: its time on the topic may be its sender's.
 RECORDED_AT = pa.field("recorded_at", UTC_MICROS)
-LABELS_QUARANTINE = pa.schema([*QUARANTINE, RECORDED_AT])
+LABELS_QUARANTINE = pa.schema([*(each for each in QUARANTINE if each != TOPIC_ID), RECORDED_AT])
 
-DUPLICATES = pa.schema([pa.field("transaction_id", pa.string()), *COORDINATES, *BATCH])
+DUPLICATES = pa.schema([pa.field("transaction_id", pa.string()), *COORDINATES, *BATCH, TOPIC_ID])
 
 MONITORING = pa.schema(
     [
@@ -100,9 +105,12 @@ BATCHES = pa.schema(
         pa.field("lane", pa.string()),
         pa.field("filtered", pa.int64()),
         pa.field("filtered_by_reason", pa.string()),
+        pa.field("fingerprints", pa.list_(pa.string())),
     ]
 )
-LATER_BATCHES = ("rejected", "refused", "topic_ids", "lost", "lane", "filtered", "filtered_by_reason")
+LATER_BATCHES = (
+    "rejected", "refused", "topic_ids", "lost", "lane", "filtered", "filtered_by_reason", "fingerprints",
+)  # fmt: skip
 
 PLACES = pa.list_(
     pa.struct(

@@ -16,7 +16,7 @@ from schemas.alert import ALERTS
 from schemas.spec import AgentSpec
 from streaming.console.console import server_with_console
 from streaming.delta.lake import LakeTable, Stamp
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve.api import Reach

@@ -85,9 +85,10 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 @pytest.fixture(autouse=True)
 def _secrets_of_its_own() -> Iterator[None]:
     """No test hides what is a secret in another one."""
-    known = set(redaction._known)
+    known = dict(redaction._known)
     yield
-    redaction._known.intersection_update(known)
+    redaction._known.clear()
+    redaction._known.update(known)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 
 from schemas.spec import AgentSpec
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.browser import FLAGS, axe_script, installed_browser

@@ -25,12 +25,12 @@ from agent.triage.triage import POLICIES, FlaggedRow, Triage, TriageResult
 from schemas.alert import Reason, alert_ids
 from schemas.alert_table import alerts_table, entities_array, reasons_array
 from schemas.contract import load_contract
+from schemas.lake_tables import lake_schemas
 from schemas.llm import Budget, Llm, PromptReference
 from schemas.policy import load_policy
 from schemas.rules import Rule
 from schemas.spec import load_spec
 from streaming.batch.alerts_lane import AlertsLane
-from streaming.batch.compose import lake_schemas
 from streaming.batch.late_answers import LateAnswers, LateSettings
 from streaming.batch.outbox import Outbox
 from streaming.delta.lake import Lake, LakeTable, Stamp

@@ -15,7 +15,7 @@ import orjson
 import yaml
 
 from schemas.alert_documents import alert_documents
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings

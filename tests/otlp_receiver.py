@@ -27,6 +27,7 @@ class SentSpan:
     attributes: dict[str, Any]
     links: tuple[tuple[str, str], ...]
     failed: bool
+    status_message: str
     service: str
 
 
@@ -71,7 +72,7 @@ def _span(each: Any, service: str) -> SentSpan:
         each.name, each.trace_id.hex(), each.span_id.hex(), each.parent_span_id.hex(), each.kind,
         each.start_time_unix_nano, each.end_time_unix_nano, _values(each.attributes),
         tuple((link.trace_id.hex(), link.span_id.hex()) for link in each.links),
-        each.status.code == 2, service,
+        each.status.code == 2, each.status.message, service,
     )  # fmt: skip
 
 

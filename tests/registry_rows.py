@@ -19,7 +19,7 @@ class Looking(RegistryWatch):
 
     @property
     def newest(self) -> RegistryState:
-        return self.look()
+        return self.refresh()
 
 
 def entry(spec: AgentSpec, stage: Stage, event: Event = "added", at: datetime = NOON) -> Entry:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from agent.audit.events import AuditEvent
 
-MOST_FINDINGS = 100
+MOST_FAULTS = 100
 NOTHING_YET = -1
 
 Problem = Literal[
@@ -125,16 +125,16 @@ def verify(
         rows: in order of their numbers.
         anchors: the newest rows as of some moments; rows after them are fine as long as they link.
 
-    Once there are 100 findings the rest of the rows are left out.
+    Once there are 100 faults the rest of the rows are left out.
     """
     walk = _Walk(key, start, anchors)
     for row in rows:
         walk.step(row)
-        if walk.faults >= MOST_FINDINGS:
+        if walk.faults >= MOST_FAULTS:
             break
     else:
         walk.arrive()
-    return walk.head, sorted(walk.findings(), key=lambda each: each.number)
+    return walk.head, sorted(walk.all_faults(), key=lambda each: each.number)
 
 
 class _Walk:
@@ -149,7 +149,7 @@ class _Walk:
 
     @property
     def faults(self) -> int:
-        """Number of findings so far."""
+        """Number of faults so far."""
         return len(self._found) + len(self._strangers)
 
     def step(self, row: AuditRow) -> None:
@@ -173,11 +173,11 @@ class _Walk:
                 gap = self._note_gap(anchor.number + 1)
                 self._note(gap.start, "cut", f"{_span(gap)} cut off: the anchor names row {anchor.number}")
 
-    def findings(self) -> Iterator[ChainFault]:
-        """Yield all findings; of rows whose hash does not fit, those taken from another number."""
+    def all_faults(self) -> Iterator[ChainFault]:
+        """Yield all faults; of rows whose hash does not fit, those taken from another number."""
         yield from self._found
         vacant = [each.number for each in self._strangers]
-        vacant += islice(chain.from_iterable(self._gaps), MOST_FINDINGS)
+        vacant += islice(chain.from_iterable(self._gaps), MOST_FAULTS)
         for row in self._strangers:
             home = next((number for number in vacant if self._belongs(row, number)), None)
             if home is None:

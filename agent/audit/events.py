@@ -24,11 +24,15 @@ EventKind = Literal[
     "batch_decided",
 ]
 EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
+Doer = Literal["people", "agent"]
+"""Who does what events tell. What people have done says who it was."""
 REDACTED = "[redacted]"
 
+MOST_CASES = 200  # named in one event
 _LARGEST_COUNT = 10**12  # card numbers have 13 digits and more
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/+-]{0,79}")
 _IDENTIFIER = re.compile(r"[0-9a-f]{32,64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CASE = re.compile(r"case-[0-9a-f]{16}")
 _DIGEST = re.compile(rf"[0-9a-f]{{12}}|{_IDENTIFIER.pattern}")
 _QUERY = re.compile(rf"(requeue|loss|move)-[0-9a-f]{{12}}|{_IDENTIFIER.pattern}")
 _SENTENCE = re.compile(r"(?!.*[^ ]{41})[A-Za-z0-9][A-Za-z0-9 ,.;:()'/%+#-]{0,199}")
@@ -75,6 +79,15 @@ def _is_digest(value: object) -> bool:
     return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 
+def _is_case(value: object) -> bool:
+    """The id of a case, marked as one: a number of a card has as many digits."""
+    return isinstance(value, str) and _CASE.fullmatch(value) is not None
+
+
+def _are_cases(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) <= MOST_CASES and all(map(_is_case, value))
+
+
 def _is_query(value: object) -> bool:
     """A streaming query's id, or that of a batch that was asked for beside it."""
     return isinstance(value, str) and _QUERY.fullmatch(value) is not None
@@ -101,13 +114,15 @@ _SHAPES: Mapping[Callable[[object], bool], str] = {
     _are_words: "changed tables withheld",
     _are_tokens: "tokens",
     _is_digest: """
-        alert_id canary_digest contract_digest plan_digest policy_digest prompt_digest question
+        alert_id canary_digest cases_digest contract_digest plan_digest policy_digest prompt_digest question
         rules_version run_id scoring spec_digest
     """,
     _is_query: "query_id",
+    _is_case: "case into",
+    _are_cases: "cases",
     _is_count: """
-        alerts batch_id cost_usd degraded epoch first_sequence input_tokens llm_alerts llm_calls next_sequence
-        lost output_tokens reversible rows sent step stored
+        alerts batch_id cases_in_all cost_usd degraded epoch first_sequence input_tokens llm_alerts llm_calls
+        lost next_sequence output_tokens reversible rows sent step stored
     """,
 }
 FIELDS: Mapping[str, Callable[[object], bool]] = {

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from agent.model.steady_clock import SteadyClock
+from schemas.instants import Clock
 from schemas.llm import Budget
 
 _MINUTE_SECONDS, _DAY_SECONDS = 60, 86_400
@@ -69,7 +69,7 @@ class SpendingBudget:
         refusals: how many calls did not fit.
     """
 
-    def __init__(self, limits: Budget, clock: Callable[[], datetime] | None = None) -> None:
+    def __init__(self, limits: Budget, clock: Clock | None = None) -> None:
         self._clock, self._lock = clock or SteadyClock(), threading.Lock()
         self._newest, self.refusals = self._clock(), 0
         self._day = _Window(_DAY_SECONDS, limits.tokens_per_day, limits.usd_per_day)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from pathlib import Path
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from agent.model.negotiation import ServerFeatures
+from schemas.instants import Clock, utc_now
 
 _VALID_FOR = timedelta(days=7)
 
@@ -66,7 +66,7 @@ class EndpointMemory:
         clock: current time, timezone-aware.
     """
 
-    def __init__(self, file: Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, file: Path, clock: Clock = utc_now) -> None:
         self._file, self._clock, self._lock = file, clock, threading.Lock()
 
     def now(self) -> datetime:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+
+from schemas.instants import Clock, utc_now
 
 
 class SteadyClock:
@@ -20,7 +22,7 @@ class SteadyClock:
 
     def __init__(
         self,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Clock = utc_now,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._now, self._seconds, self._lock = now, seconds, threading.Lock()

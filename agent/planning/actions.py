@@ -15,7 +15,7 @@ from schemas.policy import ENTITIES, JobLimits, Policy, QueryLimits, ReplayLimit
 
 Scalar = str | int | float | bool | None
 ROWS = "rows"
-_TOLD_CHARACTERS = 80
+_SHOWN_CHARACTERS = 80
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _kind(fields: frozenset[str], policy: Policy) -> str | None:
 def _shown(value: Scalar, kind: str | None, tokens: TokenBook) -> Scalar:
     if kind is not None and value is not None:
         return tokens.token(kind, str(value))
-    return cleaned(value, _TOLD_CHARACTERS) if isinstance(value, str) else value
+    return cleaned(value, _SHOWN_CHARACTERS) if isinstance(value, str) else value
 
 
 class Actions(Protocol):

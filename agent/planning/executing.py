@@ -29,7 +29,7 @@ from schemas.errors import FlagstreamError
 from schemas.policy import JobLimits, NotifyLimits, Policy, QueryLimits, ReplayLimits
 
 Status = Literal["done", "dry_run", "refused", "failed"]
-Clock = Callable[[], float]
+Seconds = Callable[[], float]
 _WENT_WELL: tuple[Status, ...] = ("done", "dry_run")
 
 
@@ -38,10 +38,10 @@ class Deadline:
     """When a run must be over, in seconds of a monotonic clock."""
 
     at: float
-    clock: Clock = time.monotonic
+    clock: Seconds = time.monotonic
 
     @classmethod
-    def after(cls, seconds: float, clock: Clock = time.monotonic) -> Deadline:
+    def after(cls, seconds: float, clock: Seconds = time.monotonic) -> Deadline:
         """Return the deadline that is `seconds` away."""
         return cls(clock() + seconds, clock)
 

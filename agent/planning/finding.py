@@ -100,7 +100,7 @@ def checked(draft: Draft, evidence: Evidence, goal: str, written_by: str) -> Fin
     return Finding(draft.title, draft.claims, cited, written_by, problems)
 
 
-def told_plainly(title: str, evidence: Evidence, steps: Sequence[Step] = ()) -> Finding:
+def plain_finding(title: str, evidence: Evidence, steps: Sequence[Step] = ()) -> Finding:
     """Write a finding without a model: a sentence about the facts of each result, and one about each row.
 
     Args:

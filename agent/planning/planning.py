@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from agent.model.chat_request import schema_in_words
@@ -19,6 +18,7 @@ from agent.planning.plans import Plan, catalogue_notes, parsed_plan, plan_schema
 from agent.planning.refusals import Refused, refused
 from agent.planning.run_audit import RunAudit
 from agent.triage.disclosure import canonical_json
+from schemas.instants import Clock
 from schemas.llm import PromptReference
 from schemas.policy import Policy
 
@@ -74,7 +74,7 @@ class Planner:
         audit: RunAudit,
         deadline: Deadline,
         output_tokens: int,
-        now: Callable[[], datetime],
+        now: Clock,
     ) -> None:
         if not policy.allows_model(client.model):
             raise refused("allowedModels", f"{client.model!r} may not be asked")
@@ -165,7 +165,7 @@ class Planner:
         )
         (reply,) = self._asked.ask([question], self._deadline.left)
         self._tokens -= (reply.input_tokens + reply.output_tokens) or (0 if is_down(reply) else most)
-        self._tell(wording, content, reply)
+        self._record(wording, content, reply)
         return reply
 
     def _most_tokens(self, content: str, schema: Mapping[str, Any]) -> int:
@@ -179,7 +179,7 @@ class Planner:
         if self._deadline.left <= 0:
             raise refused("budgets.seconds", f"{self._policy.budgets.seconds:g} s are over")
 
-    def _tell(self, wording: Wording, content: str, reply: Completion | Failure) -> None:
+    def _record(self, wording: Wording, content: str, reply: Completion | Failure) -> None:
         self._audit.record(
             "model_call",
             self._asked.model,

@@ -29,7 +29,7 @@ _MOST_ATTEMPTS = 3
 _MOST_USELESS = 2
 _LONGEST_REST = 60.0
 _FIRST_REST = 0.5
-_LOOKED_AT = 64
+_MOST_CONSIDERED = 64
 _NOT_TRIED: frozenset[FallbackReason] = frozenset({"circuit_open", "rate_limited"})
 _SERVER_FAILED: frozenset[FallbackReason] = frozenset({"rejected", "server_error", "unreachable"})
 _OF_ONE_GROUP: frozenset[FallbackReason] = frozenset(
@@ -138,7 +138,7 @@ class Inquiries:
         """
         if self.room <= 0:
             return 0
-        ready = list(islice(self._ready(cases, self.keys | busy), _LOOKED_AT))
+        ready = list(islice(self._ready(cases, self.keys | busy), _MOST_CONSIDERED))
         to = self._requests.respondents.fit
         packed = to.packer.pack(self._in_turn(ready), self._together)
         booked = (self._requests.book(each, to) for each in packed)

@@ -34,7 +34,7 @@ class Unanswered:
 
     @property
     def given_up(self) -> int:
-        """Number of alerts that keep their deterministic label."""
+        """Number of alerts that keep the classification by rules."""
         return self._given_up
 
     @property

@@ -62,20 +62,13 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self._answers: dict[str, RecordedAnswer] = {}
-        self._intents: dict[str, Intent] = {}
-
-    @property
-    def intents(self) -> Sequence[Intent]:
-        """Every question asked so far, in order."""
-        return tuple(self._intents.values())
 
     def recorded(self, keys: Collection[str]) -> Mapping[str, RecordedAnswer]:
         """See Ledger."""
         return {key: self._answers[key] for key in keys if key in self._answers}
 
     def intend(self, entries: Sequence[Intent]) -> None:
-        """See Ledger."""
-        self._intents.update({entry.key: entry for entry in entries})
+        """See Ledger: a question that is not answered while the process lasts is of no use to anybody."""
 
     def record(self, answers: Sequence[RecordedAnswer]) -> None:
         """See Ledger."""

@@ -86,14 +86,14 @@ class RuleClassifier:
             rules: names of the rules hit; an unknown one counts as `low`.
             sentences: rule → what it says of this row, where that is more than its reason.
         """
-        findings = _material(reasons)
+        material = _material(reasons)
         known = [self._rules[name] for name in rules if name in self._rules]
         minimum = highest(rule.severity for rule in known) if known else "low"
         texts = [sentences.get(rule.name, rule.reason) for rule in known] + [
-            finding.text or finding.name for finding in findings
+            each.text or each.name for each in material
         ]
         return RuleClassification(
-            category=_category(score, findings, bool(rules)),
+            category=_category(score, material, bool(rules)),
             severity=max(severity_of(score), minimum, key=_RANK.__getitem__),
             rationale=clip("; ".join(dict.fromkeys(texts)) or "flagged without a single strong reason"),
         )
@@ -105,10 +105,10 @@ def _material(reasons: Sequence[Reason]) -> list[Reason]:
     return [each for each in raising if each.contribution > 0 and each.contribution >= least]
 
 
-def _category(score: float, findings: Sequence[Reason], rule_hit: bool) -> Category:
-    if rule_hit and (score < _NOTICEABLE_SCORE or not findings):
+def _category(score: float, material: Sequence[Reason], rule_hit: bool) -> Category:
+    if rule_hit and (score < _NOTICEABLE_SCORE or not material):
         return "limit_breach"
-    typology = _typology(tuple(finding.name for finding in findings))
+    typology = _typology(tuple(each.name for each in material))
     return "limit_breach" if rule_hit and typology == "needs_review" else typology
 
 

@@ -7,14 +7,13 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 
 from agent.audit.events import AuditLog
 from agent.model.model_client import ModelClient
 from agent.planning.curated import curated_views
 from agent.planning.executing import Deadline, Executor, Outcome
-from agent.planning.finding import Evidence, Finding, restored, told_plainly
+from agent.planning.finding import Evidence, Finding, plain_finding, restored
 from agent.planning.plan_policy import Ground, check_plan
 from agent.planning.planning import Planner
 from agent.planning.plans import Plan, Step
@@ -23,6 +22,7 @@ from agent.planning.run_audit import RunAudit
 from agent.triage.pseudonyms import Pseudonyms, TokenBook
 from agent.triage.triage import POLICIES
 from schemas.errors import ConfigurationError
+from schemas.instants import Clock, utc_now
 from schemas.policy import ENTITIES, load_policy
 from schemas.spec import AgentSpec
 from streaming.actions.agent_report import RunReport
@@ -88,7 +88,7 @@ def run_agent(
     client: ModelClient | None,
     open_log: Callable[[], AuditLog],
     *,
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    now: Clock = utc_now,
     clock: Callable[[], float] = time.monotonic,
     on_outcome: Callable[[Outcome], None] = lambda _: None,
 ) -> RunReport:
@@ -120,7 +120,7 @@ class _AgentRun:
         order: RunOrder,
         client: ModelClient | None,
         open_log: Callable[[], AuditLog],
-        now: Callable[[], datetime],
+        now: Clock,
         clock: Callable[[], float],
     ) -> None:
         self._agent, self._order, self._client, self._now = agent, order, client, now
@@ -197,7 +197,7 @@ class _AgentRun:
         problems = tuple(f"finding: {problem}" for problem in finding.problems)
         self._audit.record(
             "action", "finding", action="finding", outcome="valid" if finding.valid else "not_valid",
-            actor=finding.written_by,
+            model=finding.written_by,
         )  # fmt: skip
         return self._report(plan=plan, outcomes=tuple(outcomes), finding=finding, problems=problems)
 
@@ -211,7 +211,7 @@ class _AgentRun:
                 return restored(self._planner.finding(self._goal, evidence), self._tokens)
             except Refused as fault:  # the results stand, whoever puts them into words
                 self._audit.refused(fault.refusals, scope="finding")
-        return restored(told_plainly(title, evidence, steps), self._tokens)
+        return restored(plain_finding(title, evidence, steps), self._tokens)
 
     def _kinds(self) -> list[str]:
         """Return the kinds of entities whose ids leave as tokens alone, if at all."""

@@ -11,15 +11,13 @@ import pyarrow.compute as pc
 
 from agent.planning.actions import ActionResult
 from schemas.errors import NotFoundError
-from schemas.spec import AgentSpec
 from streaming.actions.query import plain
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import HasLake, LakeReader
 from streaming.history.entity_figures import by_currency
 from streaming.history.explain import find_alert, normal_of
 from streaming.history.payments import Payments, ScannedPayments
 from streaming.history.similar import COMPARED, most_alike
 from streaming.labels.book import LabelBook
-from streaming.store.place import Place
 
 _MOMENT, _HOUR = frozenset({"event_time"}), frozenset({"event_hour"})
 _MOST_CURRENCIES = 20
@@ -43,16 +41,13 @@ class EntityActions:
     """Looks entities and alerts up.
 
     Args:
-        lake: where the agent's tables lie.
-        spec: names them.
+        agent: whose tables are read.
         entities: kinds of entities.
         payments: finds those of an entity; by default the whole table is read each time.
     """
 
-    def __init__(
-        self, lake: Place, spec: AgentSpec, entities: Sequence[str], payments: Payments | None = None
-    ) -> None:
-        self._lake, self._spec, self._entities = lake, spec, tuple(entities)
+    def __init__(self, agent: HasLake, entities: Sequence[str], payments: Payments | None = None) -> None:
+        self._agent, self._entities = agent, tuple(entities)
         self._payments_found = payments
 
     def profile(self, entity: str, identifier: str) -> ActionResult:
@@ -111,7 +106,7 @@ class EntityActions:
 
     def _reader(self) -> LakeReader:
         """Each question is answered by the tables as they are then."""
-        return LakeReader(self._lake, self._spec.tables)
+        return LakeReader.of(self._agent)
 
     def _payments(self, entity: str, identifier: str, more: Sequence[str]) -> pl.DataFrame:
         rows = self._found().of({entity: identifier}, more)
@@ -130,7 +125,7 @@ class EntityActions:
         reader = self._reader()
         if reader.table("labels") is None:
             return 0
-        book = LabelBook(reader.place("labels"), retention=self._spec.replay_horizon)
+        book = LabelBook(reader.place("labels"), retention=self._agent.spec.replay_horizon)
         frauds = pl.DataFrame(book.latest()).filter(pl.col("is_fraud"))
         return frauds.join(rows, on="transaction_id", how="semi").height
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,13 +12,13 @@ import pyarrow.compute as pc
 from agent.planning.actions import ActionResult
 from agent.planning.finding import Finding
 from schemas.errors import DataLossError
+from schemas.instants import Clock
 from schemas.lake_tables import Table
-from schemas.spec import AgentSpec
 from schemas.tables import FINDINGS
 from streaming.delta.lake import Stamp
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.shared_table import SharedTable
-from streaming.store.place import Place
+from streaming.home.placed_agent import PlacedAgent
 
 
 @dataclass(frozen=True)
@@ -37,17 +35,14 @@ class FindingTables:
     """Keeps findings, each once per run.
 
     Args:
-        lake: where the agent's tables lie; the two tables are created when absent.
-        spec: names them.
+        agent: whose tables they are; the two are created when absent.
         facts: of the run.
         clock: current time, timezone-aware.
     """
 
-    def __init__(
-        self, lake: Place, spec: AgentSpec, facts: FindingFacts, clock: Callable[[], datetime]
-    ) -> None:
-        self._tables = LakeReader(lake, spec.tables)
-        self._spec, self._facts, self._clock = spec, facts, clock
+    def __init__(self, agent: PlacedAgent, facts: FindingFacts, clock: Clock) -> None:
+        self._tables, self._spec = LakeReader.of(agent), agent.spec
+        self._facts, self._clock = facts, clock
 
     def post(self, finding: Finding) -> ActionResult:
         """Keep a finding in the sandbox and, if what stands there is valid, promote it."""

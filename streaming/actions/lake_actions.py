@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,14 @@ from agent.planning.sql_guard import CheckedQuery
 from schemas.contract import EventContract
 from schemas.counts import count_of
 from schemas.errors import ConfigurationError
-from schemas.label import LABELS
+from schemas.instants import Clock, utc_now
+from schemas.lake_tables import lake_schemas
 from schemas.policy import JobLimits, QueryLimits, ReplayLimits
 from schemas.spec import AgentSpec, load_spec
 from streaming.actions.entity_actions import EntityActions
 from streaming.actions.findings import FindingFacts, FindingTables
 from streaming.actions.outgoing import notify, run_job
 from streaming.actions.query import QueryEngine
-from streaming.batch.compose import lake_schemas
 from streaming.definition.named_files import files_of
 from streaming.delta.lake_reader import LakeReader
 from streaming.history.decided import DecidedHistory
@@ -54,15 +53,14 @@ class LakeActions:
         contract: EventContract,
         tables: Iterable[str],
         facts: FindingFacts,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Clock = utc_now,
     ) -> None:
-        lake = agent.lake
-        reader = LakeReader(lake, agent.spec.tables)
-        schemas = {**lake_schemas(contract), "labels": LABELS}
+        reader = LakeReader.of(agent)
+        schemas = lake_schemas(contract)
         self._agent = agent
         self._engine = QueryEngine({name: reader.place(name) for name in tables}, schemas)
-        self._entities = EntityActions(lake, agent.spec, contract.entity_names)
-        self._findings = FindingTables(lake, agent.spec, facts, clock)
+        self._entities = EntityActions(agent, contract.entity_names)
+        self._findings = FindingTables(agent, facts, clock)
 
     def query_aggregates(
         self, query: CheckedQuery, values: tuple[str, ...], limits: QueryLimits, seconds: float

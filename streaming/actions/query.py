@@ -18,7 +18,7 @@ from agent.planning.actions import ActionResult, Scalar
 from agent.planning.sql_guard import CheckedQuery
 from schemas.errors import ConfigurationError, MachineError, RetryableError
 from schemas.policy import QueryLimits
-from streaming.delta.stored import dataset_of
+from streaming.delta.whole_tables import dataset_of
 from streaming.store.place import Place
 
 _SHUT_IN: Mapping[str, str] = {

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streaming.arrays.compilation import Bytes, Codes, Hashes, Ints, compiled, read_only
+from streaming.arrays.cores import ALL_CORES, Cores
 
 Column = TypeVar("Column", Bytes, Ints)
 
@@ -64,13 +65,13 @@ def _hash(ids: Ids, seed: np.uint64, hashes: Hashes) -> None:
 
 
 @compiled
-def _find(ids: Ids, hashes: Hashes, cells: Hashes, stored: Ids) -> Ints:
+def _find(ids: Ids, hashes: Hashes, cells: Hashes, stored: Ids, slots: Ints) -> None:
     # A cell holds the upper half of the hash and slot + 1; an equal half is proven by comparing the bytes.
     data, offsets = ids
     known, bounds = stored
-    slots = np.full(len(hashes), -1, dtype=np.int64)
     mask = len(cells) - 1
     for row in range(len(hashes)):
+        slots[row] = -1
         start, length = offsets[row], offsets[row + 1] - offsets[row]
         cell = np.int64(hashes[row] & _SLOT) & mask
         while cells[cell] != _EMPTY:
@@ -83,7 +84,6 @@ def _find(ids: Ids, hashes: Hashes, cells: Hashes, stored: Ids) -> Ints:
                     slots[row] = slot
                     break
             cell = (cell + 1) & mask
-    return slots
 
 
 @compiled
@@ -133,6 +133,10 @@ def _utf8(array: pa.Array) -> Ids:
     return Ids(read_only(content), read_only(bounds))
 
 
+def _part(ids: Ids, span: slice) -> Ids:
+    return Ids(ids.data, ids.offsets[span.start : span.stop + 1])
+
+
 def hashes_of(column: pa.ChunkedArray | pa.Array, seed: int) -> Hashes:
     """Return the hash of each row's text, uint64[rows]; the same for one text and seed at any time.
 
@@ -153,9 +157,11 @@ class EntityIndex:
     Args:
         seed: start value of the hash. Differs per process by default, so that crafted ids cannot pile up
             in one place; it never affects a slot.
+        cores: among which ids are shared out.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | None = None, cores: Cores = ALL_CORES) -> None:
+        self._cores = cores
         self._seed = np.uint64(secrets.randbits(64) if seed is None else seed)
         self._count = 0
         self._stored = Ids(np.empty(0, np.uint8), np.zeros(1, np.int64))
@@ -174,7 +180,14 @@ class EntityIndex:
 
     def find(self, column: EncodedColumn) -> Ints:
         """Return the slot of each distinct id, int64[distinct], -1 where it is not known yet."""
-        return _find(column.ids, column.hashes, self._cells, self._stored)
+        slots: Ints = np.empty(len(column.hashes), np.int64)
+
+        def find(span: slice) -> None:
+            ids, hashes = _part(column.ids, span), column.hashes[span]
+            _find(ids, hashes, self._cells, self._stored, slots[span])
+
+        self._cores.over(find, len(slots))
+        return slots
 
     def insert(self, column: EncodedColumn, new: Ints) -> None:
         """Give the next slots to the ids numbered `new`, in that order; none of them may be known."""
@@ -210,8 +223,8 @@ class EntityIndex:
         self._rebuild()
 
     def _hashes(self, ids: Ids) -> Hashes:
-        hashes = np.empty(len(ids.offsets) - 1, np.uint64)
-        _hash(ids, self._seed, hashes)
+        hashes: Hashes = np.empty(len(ids.offsets) - 1, np.uint64)
+        self._cores.over(lambda span: _hash(_part(ids, span), self._seed, hashes[span]), len(hashes))
         return hashes
 
     def _rebuild(self) -> None:

@@ -17,25 +17,30 @@ from streaming.home.placed_agent import PlacedAgent
 from streaming.output.log import log
 
 
-def tell_read(agent: PlacedAgent, command: str, tables: Sequence[str]) -> None:
+def record_read(agent: PlacedAgent, command: str, tables: Sequence[str]) -> None:
     """Record that a command has read tables; call it before anything is shown."""
-    _tell(agent, "data_access", command, {"tables": list(tables)})
+    _record(agent, "data_access", command, [{"tables": list(tables)}])
 
 
-def tell_done(agent: PlacedAgent, command: str, rows: int, *, begins_log: bool = False) -> None:
+def record_done(agent: PlacedAgent, command: str, rows: int, *, begins_log: bool = False) -> None:
     """Record that a command has written so many rows.
 
     Args:
         begins_log: the command may be an agent's first, and then begins its log.
     """
-    _tell(agent, "action", command, {"rows": rows}, begins_log=begins_log)
+    _record(agent, "action", command, [{"rows": rows}], begins_log=begins_log)
 
 
-def _tell(
+def record_done_each(agent: PlacedAgent, command: str, details: Sequence[Mapping[str, Any]]) -> None:
+    """Record what one command has done, in a row for each detail, in one append."""
+    _record(agent, "action", command, details)
+
+
+def _record(
     agent: PlacedAgent,
     kind: EventKind,
     command: str,
-    detail: Mapping[str, Any],
+    details: Sequence[Mapping[str, Any]],
     *,
     begins_log: bool = False,
 ) -> None:
@@ -49,7 +54,9 @@ def _tell(
     try:
         if places.check_layout() or begins_log:
             audit = LakeAudit(places, agent.spec.replay_horizon)
-            audit.record([AuditEvent(kind, command, {**who, **detail}, source, 0)])
+            audit.record(
+                [AuditEvent(kind, command, {**who, **each}, source, at) for at, each in enumerate(details)]
+            )
     except (FlagstreamError, DeltaError, OSError) as fault:
         log(
             "not_audited", f"not recorded in the audit log: {fault}",

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from agent.audit.chain import NOTHING_YET, AuditRow, ChainFault, ChainKey, Head, origin, verify
-from agent.audit.events import EVENT_KINDS
+from agent.audit.events import EVENT_KINDS, Doer, EventKind
 from schemas.counts import count_of
 from schemas.errors import ConfigurationError, MachineError, nearest
 from schemas.tables import AUDIT
-from streaming.arrays.compilation import Ints
 from streaming.audit.audit_cut import cut_of
 from streaming.audit.audit_guard import Anchor, AnchorFile
 from streaming.audit.audit_log import AuditPlaces, audit_rows, chain_end
-from streaming.delta.stored import StoredTable, open_for_reading, read_undamaged
+from streaming.delta.stored import StoredTable
+from streaming.delta.table_versions import open_for_reading
+from streaming.delta.whole_tables import read_undamaged
 from streaming.store.place import Place
 
 _SLICE = 10_000
+_BATCH: EventKind = "batch_decided"
 _LARGEST = 2**63 - 1
 
 
@@ -75,10 +79,10 @@ def check_audit(places: AuditPlaces, copy: Path | None = None) -> AuditReport:
     start, unsealed = _start(places, keys[0])
     table = table.filter(pc.greater(table["number"], start.number))
     heads = [each for each in heads if each.number >= start.number]
-    head, findings = verify(keys[0], start, _in_order(table), heads)
+    head, faults = verify(keys[0], start, _in_order(table), heads)
     first = start.number + 1
     anchored = max((each.number for each in heads), default=None)
-    return AuditReport(table.num_rows, head.number, anchored, (*lost, *damage, *unsealed, *findings), first)
+    return AuditReport(table.num_rows, head.number, anchored, (*lost, *damage, *unsealed, *faults), first)
 
 
 def _own(places: AuditPlaces) -> tuple[Anchor | None, list[ChainFault]]:
@@ -121,10 +125,10 @@ def _read(places: AuditPlaces) -> tuple[pa.Table, list[ChainFault]]:
             ChainFault(NOTHING_YET, "unreadable", f"there is no table {places.table}")
         ]
     table, damaged = read
-    findings = [ChainFault(NOTHING_YET, "unreadable", f"file {name} cannot be read") for name in damaged]
+    faults = [ChainFault(NOTHING_YET, "unreadable", f"file {name} cannot be read") for name in damaged]
     if unnumbered := table["number"].null_count:
-        findings.append(ChainFault(NOTHING_YET, "edited", f"{count_of(unnumbered, 'row')} without a number"))
-    return table.filter(pc.is_valid(table["number"])), findings
+        faults.append(ChainFault(NOTHING_YET, "edited", f"{count_of(unnumbered, 'row')} without a number"))
+    return table.filter(pc.is_valid(table["number"])), faults
 
 
 def _in_order(table: pa.Table) -> Iterator[AuditRow]:
@@ -157,12 +161,12 @@ def check_span(places: AuditPlaces, before: int | None, most: int) -> AuditRepor
     start = start if first == start.number + 1 else _head_at(rows, first - 1)
     rows = rows.filter(pc.greater_equal(rows["number"], first))
     heads = [own.head] if own is not None and end == newest and own.head.number >= first else []
-    head, findings = verify(key, start, _in_order(rows), heads)
-    if not findings and head.number < end - 1:
+    head, faults = verify(key, start, _in_order(rows), heads)
+    if not faults and head.number < end - 1:
         gone = count_of(end - 1 - head.number, "row")
-        findings = [ChainFault(head.number + 1, "missing", f"{gone} missing before row {end}")]
+        faults = [ChainFault(head.number + 1, "missing", f"{gone} missing before row {end}")]
     anchored = None if own is None else own.head.number
-    return AuditReport(rows.num_rows, head.number, anchored, (*lost, *unsealed, *findings), first)
+    return AuditReport(rows.num_rows, head.number, anchored, (*lost, *unsealed, *faults), first)
 
 
 def _head_at(rows: pa.Table, number: int) -> Head:
@@ -179,6 +183,7 @@ def events_from(
     *,
     before: int | None = None,
     who: str | None = None,
+    by: Doer | None = None,
 ) -> list[dict[str, Any]]:
     """Return rows of the log in order, whole, with the hashes that chain them.
 
@@ -188,6 +193,7 @@ def events_from(
         kind: of the events, None for all.
         before: the number before which they end, None for the end of the log.
         who: who did what the events tell, None for anybody.
+        by: what people have done, or what the agent has by itself; None for both.
 
     Raises:
         ConfigurationError: no such kind.
@@ -197,7 +203,7 @@ def events_from(
     if handle is None:
         return []
     table = StoredTable(places.table, handle, AUDIT)
-    chosen = _Chosen(kind, who, 0 if after is None else after + 1, _LARGEST if before is None else before)
+    chosen = _Chosen(kind, who, by, 0 if after is None else after + 1, _LARGEST if before is None else before)
     numbers = _numbers(table, chosen, most, newest=after is None)
     return [_row(row) for row in table.at("number", numbers, AUDIT.names).to_pylist()]
 
@@ -208,25 +214,44 @@ class _Chosen:
 
     kind: str | None
     who: str | None
+    by: Doer | None
     first: int
     end: int
 
-    @property
-    def columns(self) -> list[str]:
-        return ["number", "kind"] if self.who is None else ["number", "kind", "detail"]
+    def of(self, read: Callable[[Sequence[str]], pa.Table]) -> npt.NDArray[np.int64]:
+        """Return the numbers of a file's rows that are meant; details are read where they may say who."""
+        rows = read(["number", "kind"])
+        if self.who is not None or self.by is not None:
+            if self._names_nobody(rows):
+                return np.empty(0, np.int64)
+            rows = read(["number", "kind", "detail"])
+        return self._of(rows)
 
-    def of(self, rows: pa.Table) -> Ints:
+    def _names_nobody(self, rows: pa.Table) -> bool:
+        """The log is batches by far the most, which nobody but the agent decides."""
+        asks_for_people = self.who is not None or self.by == "people"
+        return asks_for_people and bool(pc.all(pc.equal(rows["kind"], _BATCH), min_count=0).as_py())
+
+    def _of(self, rows: pa.Table) -> npt.NDArray[np.int64]:
         if self.kind is not None:
             rows = rows.filter(pc.equal(rows["kind"], self.kind))
         if self.who is not None:  # a quote within a value is escaped, so that none is taken for a field
-            told = [f'"{name}":{json.dumps(self.who)}' for name in ("actor", "who")]
-            found = [pc.match_substring(rows["detail"], each) for each in told]
-            rows = rows.filter(pc.or_(*found))
-        numbers: Ints = rows["number"].drop_null().to_numpy()
+            texts = [f'"{name}":{json.dumps(self.who)}' for name in ("actor", "who")]
+            rows = rows.filter(_holds(rows, texts))
+        if self.by is not None:
+            people = _holds(rows, [f'"{name}":' for name in ("actor", "who")])
+            rows = rows.filter(people if self.by == "people" else pc.invert(people))
+        numbers: npt.NDArray[np.int64] = rows["number"].drop_null().to_numpy()
         return numbers[(numbers >= self.first) & (numbers < self.end)]
 
 
-def _numbers(table: StoredTable, chosen: _Chosen, most: int, *, newest: bool) -> Ints:
+def _holds(rows: pa.Table, texts: Sequence[str]) -> pa.ChunkedArray:
+    """Say which rows' details hold any of two texts."""
+    one, other = (pc.match_substring(rows["detail"], each) for each in texts)
+    return pc.or_(one, other)
+
+
+def _numbers(table: StoredTable, chosen: _Chosen, most: int, *, newest: bool) -> npt.NDArray[np.int64]:
     """Return the first or the newest numbers that are meant, ascending: as many as asked for, if there are.
 
     Files are read one after the other, and not those in which none of them can be. Of a file the columns
@@ -237,7 +262,7 @@ def _numbers(table: StoredTable, chosen: _Chosen, most: int, *, newest: bool) ->
         full = len(found) == most and (high < found[0] if newest else low > found[-1])
         if full or high < chosen.first or low >= chosen.end:
             continue
-        whole = np.unique(np.concatenate([found, chosen.of(table.of_files([name], chosen.columns))]))
+        whole = np.unique(np.concatenate([found, chosen.of(partial(table.of_files, [name]))]))
         found = whole[-most:] if newest else whole[:most]
     return found
 

@@ -89,15 +89,18 @@ def cut_of(places: AuditPlaces) -> CutFile:
     return CutFile(places.guards, f"{places.table.name}.cut", places.chain)
 
 
-def announce_cut(agent: PlacedAgent, table: StoredTable, before: datetime) -> int:
+def announce_cut(agent: PlacedAgent, table: StoredTable, before: datetime, young: int) -> int:
     """Put on record that the rows from before a moment go; return the number of the first that stays.
+
+    Args:
+        young: number of a row that stays, whatever those after it say.
 
     Raises:
         ConfigurationError: the log's key is gone, or another one.
         DataLossError: the log's anchor is gone, or the log ends before it.
     """
     old = table.select(["number"], pc.field("at") < pa.scalar(before))["number"]
-    first = min(pc.max(old).as_py() + 1, table.next_number("number") - 1) if len(old) else 0
+    first = min(pc.max(old).as_py() + 1, table.next_number("number") - 1, young) if len(old) else 0
     if first <= table.removed_before:
         return table.removed_before
     places = AuditPlaces(agent)

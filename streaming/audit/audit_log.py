@@ -11,9 +11,9 @@ follows the anchor links to it, moves the anchor there, and only then appends.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import NoReturn
 
 import pyarrow as pa
@@ -21,14 +21,15 @@ import pyarrow as pa
 from agent.audit.chain import AuditRow, ChainKey, Head, linked, origin, verify
 from agent.audit.events import AuditEvent
 from schemas.errors import ConfigurationError, DataLossError
-from schemas.instants import micros_of
+from schemas.instants import Clock, micros_of, utc_now
 from schemas.tables import AUDIT
 from streaming.audit.audit_guard import Anchor, AnchorFile, chain_key, make_key
 from streaming.audit.audit_lines import log_events
 from streaming.delta.lake import Stamp
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.shared_table import SharedTable
-from streaming.delta.stored import StoredTable, open_for_reading
+from streaming.delta.stored import StoredTable
+from streaming.delta.table_versions import open_for_reading
 from streaming.home.placed_agent import PlacedAgent
 from streaming.store.opening import files_of
 from streaming.store.place import Place
@@ -36,8 +37,6 @@ from streaming.store.place import Place
 _CHAIN = "audit/chain"
 _RUNS = frozenset({"command", "agent_run", "replay"})
 _NAMES = [each.name for each in fields(AuditRow)]
-
-Clock = Callable[[], datetime]
 
 
 class AuditPlaces:
@@ -50,7 +49,7 @@ class AuditPlaces:
     def __init__(self, agent: PlacedAgent) -> None:
         name, kept = agent.spec.tables.audit, agent.settings.audit(agent.name)
         self.agent = agent.name
-        self.table = LakeReader(agent.lake, agent.spec.tables).place("audit")
+        self.table = LakeReader.of(agent).place("audit")
         self.guards = files_of(agent.settings.anchor(agent.name), agent.settings.anchor_access)
         self.anchor = AnchorFile(self.guards, f"{name}.anchor")
         self.chain = f"{agent.name}/{name}"
@@ -118,9 +117,7 @@ class LakeAudit:
         DataLossError: the anchor is gone.
     """
 
-    def __init__(
-        self, places: AuditPlaces, retention: timedelta, clock: Clock = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, places: AuditPlaces, retention: timedelta, clock: Clock = utc_now) -> None:
         self._anchors, self._clock, self._lock = places.anchor, clock, threading.Lock()
         self._agent = places.agent
         self._recorded_here: dict[str, int] = {}
@@ -181,8 +178,8 @@ class LakeAudit:
             )
         if anchor.number == self._newest:
             return anchor
-        head, findings = verify(self._key, anchor, self._rows_after(anchor.number))
-        if findings or head.number != self._newest:
+        head, faults = verify(self._key, anchor, self._rows_after(anchor.number))
+        if faults or head.number != self._newest:
             raise DataLossError(
                 f"{self._table.place}: what follows row {anchor.number} does not link to it; "
                 "`flagstream audit verify` says more"

@@ -99,7 +99,7 @@ class Asked:
         return cls(calls, tuple(PolicyRuling(**ruling) for ruling in kept["rulings"]))
 
 
-def tell_faults(health: Health, results: Sequence[TriageResult]) -> None:
+def report_faults(health: Health, results: Sequence[TriageResult]) -> None:
     """Say which alerts triage could not handle; it is over once groups are handled without."""
     faults = dict.fromkeys(fault for result in results for fault in result.faults)
     if faults:

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from schemas.alert import ALERT_KIND
+from streaming.arrays.columns import numbers
 from streaming.batch.memory import Memory
 from streaming.delta.stored import StoredTable
-from streaming.profiles.frame import numbers
 
 
 def already_alerted(alerts: StoredTable, memories: Iterable[Memory]) -> frozenset[str]:

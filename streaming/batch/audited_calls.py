@@ -76,7 +76,7 @@ class AuditedCalls:
         ]
         return Settled(tuple(calls), through)
 
-    def told(self, settled: Settled) -> None:
+    def forget(self, settled: Settled) -> None:
         """Let go of outcomes that are in the log now."""
         for call in (each.call for each in settled.calls if each.is_of_now):
             self._made[call.question].remove(call)

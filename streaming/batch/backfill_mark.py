@@ -16,14 +16,11 @@ import pyarrow.compute as pc
 
 from schemas.contract import EventContract
 from schemas.event_columns import REFERENCE_AMOUNT
-from schemas.spec import AgentSpec, TableNames
 from streaming.batch.queries import stamp_of
 from streaming.batch.store import Decision
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import HasLake, LakeReader
 from streaming.delta.pins import pinned_contract
-from streaming.delta.stored import open_version
-from streaming.store.place import Place
 
 PIN = "backfill"
 
@@ -56,30 +53,30 @@ class BackfillMark:
         return {PIN: asdict(self)}
 
 
-def newest_decision(lake: Place, tables: TableNames) -> Decision | None:
+def newest_decision(agent: HasLake) -> Decision | None:
     """Return what decided the newest batch, without taking the lake over; None where nothing is on record."""
-    transactions = open_version(LakeReader(lake, tables).place("transactions"))
+    transactions = LakeReader.of(agent).at("transactions")
     kept = None if transactions is None else transactions.newest_metadata()
     return None if kept is None else Decision.from_metadata(kept)
 
 
-def contract_so_far(lake: Place, spec: AgentSpec) -> EventContract | None:
+def contract_so_far(agent: HasLake) -> EventContract | None:
     """Return the contract that decided the newest batch, None where nothing is on record.
 
     Its reference currency is that of all amounts on record, also where the newest batch converted none.
     """
-    decision = newest_decision(lake, spec.tables)
+    decision = newest_decision(agent)
     if decision is None:
         return None
-    newest = pinned_contract(decision.pins) or AgentDefinition.of(spec).contract
+    newest = pinned_contract(decision.pins) or AgentDefinition.of(agent.spec).contract
     if newest.reference_currency is not None:
         return newest
-    return newest.model_copy(update={"reference_currency": _converted_to(LakeReader(lake, spec.tables))})
+    return newest.model_copy(update={"reference_currency": _converted_to(LakeReader.of(agent))})
 
 
 def _converted_to(reader: LakeReader) -> str | None:
     """Return the currency that amounts of earlier batches were converted to, None where none were."""
-    transactions, batches = (open_version(reader.place(name)) for name in ("transactions", "batches"))
+    transactions, batches = reader.at("transactions"), reader.at("batches")
     if transactions is None or batches is None or REFERENCE_AMOUNT not in transactions.schema.names:
         return None
     texts = pc.unique(batches.select(["pins"], repeated=["pins"])["pins"].cast(pa.string()))
@@ -88,12 +85,12 @@ def _converted_to(reader: LakeReader) -> str | None:
     return next((currency for currency in found if currency is not None), None)
 
 
-def unfinished_backfill(lake: Place, spec: AgentSpec) -> BackfillMark | None:
+def unfinished_backfill(agent: HasLake) -> BackfillMark | None:
     """Return the mark of the newest batch when a backfill was left before its end, None otherwise."""
-    decision = newest_decision(lake, spec.tables)
+    decision = newest_decision(agent)
     mark = None if decision is None else BackfillMark.of(decision.pins)
     if decision is None or mark is None:
         return None
-    batches = open_version(LakeReader(lake, spec.tables).place("batches"))
-    closed = -1 if batches is None else batches.last_batch(stamp_of(spec.name, decision.query_id))
+    batches = LakeReader.of(agent).at("batches")
+    closed = -1 if batches is None else batches.last_batch(stamp_of(agent.spec.name, decision.query_id))
     return None if mark.last and closed >= decision.batch_id else mark

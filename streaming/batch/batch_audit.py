@@ -80,7 +80,7 @@ class BatchAudit:
         settled = self._settled(self._late, under_way)
         if settled.calls:
             self._log.record(list(self._calls(settled, {})))
-            self._late.told(settled)
+            self._late.forget(settled)
 
     def renew(self) -> None:
         """Open the log anew from time to time."""

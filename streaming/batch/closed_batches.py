@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.instants import micros_of
+from streaming.batch.patterns_in_force import COLUMNS, Stretch, stretches
 from streaming.delta.stored import STATISTICS_SLACK, StoredTable
 from streaming.labels.label_pins import PIN_COLUMNS, LabelPins
-from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
 
 
 def unbalanced(batches: pl.DataFrame) -> int:

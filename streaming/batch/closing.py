@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +14,7 @@ from schemas.batch_key import BatchKey
 from schemas.instants import moment_of
 from streaming.batch.alerting import Alerted
 from streaming.batch.alerts_lane import AlertsLane
+from streaming.batch.moved import computed_on
 from streaming.batch.queries import stamp_of
 from streaming.batch.store import Decision
 from streaming.delta.lake import Lake, LakeTable, Stamp
@@ -42,6 +43,7 @@ def close_batch(
     next_outbox_seq: int,
     seconds: Mapping[str, float] = _NO_SECONDS,
     lane: AlertsLane | None = None,
+    computed_before: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Append a batch to `batches`, which closes it, and return its row.
 
@@ -49,6 +51,7 @@ def close_batch(
         lake: whose table versions are noted.
         seconds: what each step took.
         lane: that its alerts have left on, None for a batch that has none to send.
+        computed_before: see moved.computed_on.
     """
     versions = {table.place.name: table.version for table in lake.tables()}
     row = {
@@ -69,6 +72,7 @@ def close_batch(
         "lane": None if lane is None else lane.to_json(),
         "filtered": decision.filtered,
         "filtered_by_reason": _json(decision.filtered_by_reason),
+        "fingerprints": computed_on(decision, computed_before),
     }
     _append(lake.batches, row, stamp_for(agent, decision))
     _log_closed(agent, decision, alerted, sum(seconds.values()))

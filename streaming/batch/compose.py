@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
-
 from agent.model.budget import SpendingBudget
 from agent.model.model_client import ModelClient
 from agent.triage.ledger import Ledger, MemoryLedger
 from agent.triage.pseudonyms import Pseudonyms
 from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import RulesAlone, Triage
-from schemas.alert import ALERTS
-from schemas.contract import EventContract
-from schemas.tables import (
-    BATCHES,
-    DUPLICATES,
-    LATE,
-    LEDGER,
-    MONITORING,
-    QUARANTINE,
-    transactions_schema,
-)
 from streaming.batch.checkpointing import CheckpointWriter
 from streaming.batch.decider import Decider
 from streaming.batch.engine import Engine
@@ -79,27 +66,13 @@ def build_triage(
     ledger: Ledger,
     budget: SpendingBudget,
 ) -> Triage | RulesAlone:
-    """Decide who labels: a batch pinned to a prompt whose wording has gone is finished by rules alone."""
+    """Decide who classifies: a batch pinned to a prompt whose wording has gone is finished by rules alone."""
     policy = definition.policy
     if client is None or not definition.content.has_prompt:
         return RulesAlone({"policy_digest": policy.digest})
     pseudonyms = Pseudonyms(pseudonym_key(settings))
     llm, prompt = definition.spec.llm, definition.prompt
     return Triage(llm, prompt, client, ledger=ledger, budget=budget, policy=policy, pseudonyms=pseudonyms)
-
-
-def lake_schemas(contract: EventContract) -> dict[str, pa.Schema]:
-    """Return the Arrow schema of every table, by the field names of Lake."""
-    return {
-        "transactions": transactions_schema(contract.arrow_schema()),
-        "quarantine": QUARANTINE,
-        "duplicates": DUPLICATES,
-        "alerts": ALERTS,
-        "monitoring": MONITORING,
-        "ledger": LEDGER,
-        "late": LATE,
-        "batches": BATCHES,
-    }
 
 
 def keep_model(agent: PlacedAgent) -> None:

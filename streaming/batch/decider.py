@@ -16,9 +16,11 @@ from schemas.contract import EventContract
 from schemas.spec import AgentSpec
 from streaming.arrays.arrow_arrays import matrix_column
 from streaming.arrays.compilation import Flags, Ints
+from streaming.arrays.fingerprint import machine_fingerprint
 from streaming.batch.memory import Memory
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.definition.layout import SCORE, ScoreLayout
+from streaming.delta.pins import FINGERPRINT
 from streaming.detection.features import rule_fields
 from streaming.detection.scored import ScoredBatch
 from streaming.rules.pattern import CompiledPattern
@@ -98,6 +100,7 @@ class Decider:
             "prompt": f"{self.spec.llm.prompt.id}/{self.spec.llm.prompt.version}",
             **self.definition.digests,
             **self.triage.digests,
+            FINGERPRINT: machine_fingerprint(),
         }
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -12,14 +13,15 @@ from schemas.spec import AgentSpec
 from streaming.batch.checkpointing import CheckpointWriter
 from streaming.batch.decider import Decider, Judged
 from streaming.batch.memory import Memory
+from streaming.batch.patterns_in_force import Stretch
 from streaming.delta.stored import StoredTable
 from streaming.detection import checkpoints
 from streaming.detection.checkpoints import ScorerSnapshot
 from streaming.labels.entity_labels import at_positions
-from streaming.rules.rules_in_force import Stretch
 from streaming.store.folders import Folders
 
 _FOLD_ROWS = 250_000
+_NOBODY_ELSE: AbstractContextManager[object] = nullcontext()
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Engine:
         cold_from: int = 0,
         *,
         exactly: bool = True,
+        worth: int = 0,
+        moving: AbstractContextManager[object] = _NOBODY_ELSE,
     ) -> None:
         """Bring the memory to just before `next_sequence`: newest checkpoint plus the rows stored since.
 
@@ -93,25 +97,36 @@ class Engine:
             stretches_of: which patterns were in force from one `sequence` on, below another.
             cold_from: without a checkpoint, where profiles begin blank instead of at the first row.
             exactly: where retention has removed rows that are missing, say so; else begin blank behind them.
+            worth: a memory that knows rows goes on by rows alone, unless a checkpoint is so many ahead.
+            moving: is held while the memory changes, and not while anything is read; from one change to the
+                next the memory is what it was after some row.
 
         Raises:
             ConfigurationError: rows that are missing were removed by retention.
         """
         if self.memory.next_sequence == next_sequence:
             return
-        definition = self.decider.layout.definition
-        saved = checkpoints.newest(self.checkpoints.folders, definition, through=next_sequence).snapshot
-        if saved is not None and self._is_ahead_by(saved, stretches_of):
-            self.memory.restore(saved)
-        elif cold_from:
-            self.memory.scorer.begin(cold_from)
-        self._pass_over_removed(transactions, next_sequence, exactly=exactly)
-        reached = self.memory.next_sequence
-        self.checkpoints.reached, self.memory.has_decided = reached, False
+        saved = self._saved(transactions, next_sequence, worth)
+        is_ahead = saved is not None and self._is_ahead_by(saved, stretches_of)
+        with moving:
+            if saved is not None and is_ahead:
+                self.memory.restore(saved)
+            elif cold_from:
+                self.memory.scorer.begin(cold_from)
+            self._pass_over_removed(transactions, next_sequence, exactly=exactly)
+            reached = self.memory.next_sequence
+            self.checkpoints.reached, self.memory.has_decided = reached, False
         missing = (reached, next_sequence)
         labels, without_patterns = labels_of(*missing), [Stretch(*missing, frozenset())]
         for stretch in stretches_of(*missing) if self.decider.rules.patterns else without_patterns:
-            self._fold(transactions, stretch, labels)
+            self._fold(transactions, stretch, labels, moving)
+
+    def _saved(self, transactions: StoredTable, through: int, worth: int) -> ScorerSnapshot | None:
+        """Return the newest checkpoint that may be worth going on from; others are not read."""
+        reached = self.memory.next_sequence
+        folders, definition = self.checkpoints.folders, self.decider.layout.definition
+        beyond = reached + worth if reached >= max(transactions.removed_before, 1) else reached
+        return checkpoints.newest(folders, definition, through=through, beyond=beyond).snapshot
 
     def _pass_over_removed(self, transactions: StoredTable, end: int, *, exactly: bool) -> None:
         """Begin behind rows that are gone, where there is nothing yet that they would change."""
@@ -145,14 +160,21 @@ class Engine:
             return reached > self.memory.next_sequence
         return stretches_of(reached - 1, reached)[-1].patterns & ours <= saved.patterns.keys()
 
-    def _fold(self, transactions: StoredTable, stretch: Stretch, labels: pa.Table) -> None:
+    def _fold(
+        self,
+        transactions: StoredTable,
+        stretch: Stretch,
+        labels: pa.Table,
+        moving: AbstractContextManager[object],
+    ) -> None:
         rules = self.decider.rules
         patterns = [each for each in rules.patterns if each.digest in stretch.patterns]
         for first in range(stretch.first, stretch.end, _FOLD_ROWS):
             end = min(first + _FOLD_ROWS, stretch.end)
             rows, known = transactions.read("sequence", first, end), at_positions(labels, first, end)
-            if rules.patterns:
-                judged = self.decider.judge(self.memory, rows, known, patterns)
-                self.memory.commit(judged.scored, judged.recognised)
-            else:
-                self.memory.scorer.fold(rows, known)
+            with moving:
+                if rules.patterns:
+                    judged = self.decider.judge(self.memory, rows, known, patterns)
+                    self.memory.commit(judged.scored, judged.recognised)
+                else:
+                    self.memory.scorer.fold(rows, known)

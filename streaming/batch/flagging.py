@@ -17,9 +17,9 @@ from schemas.alert import ALERT_KIND, Reason, absence_kind, alert_ids
 from schemas.contract import EventContract
 from schemas.durations import duration_text, elapsed_text
 from schemas.rules import Rule
+from streaming.arrays.columns import microseconds, numbers
 from streaming.arrays.compilation import Flags, Ints
 from streaming.batch.decider import CONTRIBUTIONS, OURS, Decider, Judged
-from streaming.profiles.frame import microseconds, numbers
 from streaming.rules.patterns import Missed, Recognised
 
 _REMEMBERED = "as the transaction was scored"

@@ -47,7 +47,7 @@ class InputWatch:
             self._health.update(condition, cause)
         return "; ".join(cause for cause in found.values() if cause is not None) or None
 
-    def look_for_placeholders(self, rows: pa.Table, share: float) -> None:
+    def watch_placeholders(self, rows: pa.Table, share: float) -> None:
         """Say when one entity has more than a share of the newest payments.
 
         Args:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 import pyarrow as pa
@@ -27,7 +27,8 @@ from agent.triage.ledger import RecordedAnswer
 from agent.triage.outcomes import Classification
 from agent.triage.triage import Triage, TriageResult
 from schemas.batch_key import BatchKey
-from streaming.batch.alerting import tell_faults
+from schemas.instants import Clock, utc_now
+from streaming.batch.alerting import report_faults
 from streaming.batch.late_windows import (
     LateJournal,
     LateWindow,
@@ -70,7 +71,7 @@ class LateSettings:
     """How late answers are sought.
 
     Attributes:
-        patience: how long an alert waits before it keeps its label.
+        patience: how long an alert waits before it keeps the classification by rules.
         texts: free-text fields of transactions that the model may see.
         max_bytes: of an alert on the topic.
     """
@@ -81,7 +82,7 @@ class LateSettings:
 
 
 @dataclass(frozen=True)
-class _InHand:
+class _OpenWindow:
     window: LateWindow
     alerts: pa.Table
     unanswered: Unanswered
@@ -114,8 +115,8 @@ class LateAnswers:
         settings: LateSettings,
         *,
         on_answers: Callable[[Sequence[TriageResult], frozenset[str]], None] = lambda *_: None,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        spent_at: Callable[[], datetime] | None = None,
+        clock: Clock = utc_now,
+        spent_at: Clock | None = None,
         reached: Callable[[LateStep], None] = lambda _: None,
         health: Health | None = None,
     ) -> None:
@@ -123,7 +124,7 @@ class LateAnswers:
         self._settings, self._on_answers, self._clock, self._reached = settings, on_answers, clock, reached
         self._app_id = f"{agent}/late"
         self._journal = LateJournal(lake.late, agent, spent_at or clock)
-        self._in_hand: list[_InHand] = []
+        self._windows: list[_OpenWindow] = []
         self._asked: dict[int, Triage] = {}
         self._known: dict[str, RecordedAnswer] = {}
         self._next = 0
@@ -151,7 +152,7 @@ class LateAnswers:
 
     @property
     def _in_windows(self) -> int:
-        return sum(work.unanswered.waiting for work in tuple(self._in_hand))
+        return sum(work.unanswered.waiting for work in tuple(self._windows))
 
     def ask_with(self, triage: Triage | None, beside: Mapping[str, Triage]) -> None:
         """Say who is asked from the next window on; until somebody is, alerts wait.
@@ -188,7 +189,7 @@ class LateAnswers:
 
     def _forget(self) -> None:
         """What a round that failed has left half-done is found again in Delta."""
-        self._resumed, self._in_hand, self._known = False, [], {}
+        self._resumed, self._windows, self._known = False, [], {}
 
     def _work(self) -> float:
         if self._anybody() is None:
@@ -210,12 +211,12 @@ class LateAnswers:
         self._take_in(self._collected())
         if self._worker.is_closing:
             return 0.0
-        for work in self._in_hand:
+        for work in self._windows:
             if self._clock() > work.until:
                 work.unanswered.give_up()
         self._close_settled()
         begun = self._begin()
-        opened = self._has_room and self._look()
+        opened = self._has_room and self._open_next()
         return 0.0 if begun or opened or self._known or self._is_asking else _ROUND_SECONDS
 
     @property
@@ -244,20 +245,20 @@ class LateAnswers:
         if self._worker.is_closing or not (answers or given_up):
             return
         self._known = {}
-        given = {work.window: work.unanswered.settle(answers, given_up) for work in self._in_hand}
-        for work in self._in_hand:
-            self._tell_faults(work.unanswered)
+        given = {work.window: work.unanswered.settle(answers, given_up) for work in self._windows}
+        for work in self._windows:
+            self._report_faults(work.unanswered)
         self._hand_over(given)
 
-    def _tell_faults(self, unanswered: Unanswered) -> None:
+    def _report_faults(self, unanswered: Unanswered) -> None:
         groups = len(unanswered.cases)
-        tell_faults(self._health, [TriageResult((), faults=unanswered.faults, groups=groups)])
+        report_faults(self._health, [TriageResult((), faults=unanswered.faults, groups=groups)])
 
     def _results(self, triage: Triage, found: Collected) -> Iterator[tuple[LateWindow, TriageResult]]:
         """Yield what came of the questions of each window."""
         for window in dict.fromkeys(window for window, _ in found.outcomes):
             result = triage.result_of([outcome for owner, outcome in found.outcomes if owner == window])
-            tell_faults(self._health, [replace(result, faults=found.faults, groups=len(result.made))])
+            report_faults(self._health, [replace(result, faults=found.faults, groups=len(result.made))])
             yield window, result
 
     def _note(self, results: Sequence[tuple[LateWindow, TriageResult]]) -> None:
@@ -285,7 +286,7 @@ class LateAnswers:
     def _begin(self) -> int:
         """Begin what can be asked, the oldest window first; return the number of requests."""
         begun = 0
-        for work in self._in_hand:
+        for work in self._windows:
             triage = work.unanswered.triage
             busy = frozenset().union(*(each.inquiries.keys for each in self._asked.values()))
             self._asked[id(triage)] = triage
@@ -293,7 +294,7 @@ class LateAnswers:
                 begun += triage.inquiries.begin(work.unanswered.cases, work.window, busy)
         return begun
 
-    def _look(self) -> bool:
+    def _open_next(self) -> bool:
         """Open the next window, if there is one."""
         below = self._outbox.next_seq
         if self._next >= below:
@@ -311,9 +312,9 @@ class LateAnswers:
         rows = [row for row in flagged_rows(alerts, texts) if row.alert_id not in answered]
         until = pc.max(alerts["created_at"]).as_py() + self._settings.patience
         unanswered = Unanswered(rows, self._asked_about(alerts))
-        self._tell_faults(unanswered)
+        self._report_faults(unanswered)
         self._known.update(unanswered.recorded())
-        self._in_hand.append(_InHand(window, alerts, unanswered, until))
+        self._windows.append(_OpenWindow(window, alerts, unanswered, until))
         return len(alerts)
 
     def _asked_about(self, alerts: pa.Table) -> Triage:
@@ -329,7 +330,7 @@ class LateAnswers:
         """Publish what was answered, as one commit."""
         parts = [
             revised(work.alerts, given[work.window], self._clock(), self._settings.max_bytes)
-            for work in self._in_hand
+            for work in self._windows
             if given.get(work.window)
         ]
         if not parts:
@@ -344,13 +345,13 @@ class LateAnswers:
         self._totals = replace(self._totals, answered=self._totals.answered + count)
 
     def _close_settled(self) -> None:
-        for work in self._in_hand:
+        for work in self._windows:
             if work.unanswered.waiting == 0:
                 self._journal.closed(work.window, work.unanswered.given_up)
                 given_up = self._totals.given_up + work.unanswered.given_up
                 self._totals = replace(self._totals, given_up=given_up)
-        self._in_hand = [work for work in self._in_hand if work.unanswered.waiting]
-        wanted = {id(work.unanswered.triage) for work in self._in_hand}
+        self._windows = [work for work in self._windows if work.unanswered.waiting]
+        wanted = {id(work.unanswered.triage) for work in self._windows}
         self._asked = {
             name: each for name, each in self._asked.items() if name in wanted or each.inquiries.keys
         }

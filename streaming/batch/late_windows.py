@@ -6,7 +6,7 @@ group into the same questions, and the ledger has the answers that were paid for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from agent.triage.rule_classifier import RuleClassification
 from agent.triage.triage import Classification, TriageResult
 from schemas.alert import Reason
 from schemas.alert_size import fitted
+from schemas.instants import Clock
 from schemas.tables import LATE
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.stored import StoredTable
@@ -54,7 +55,7 @@ class LateJournal:
         clock: current time, written beside each entry.
     """
 
-    def __init__(self, table: LakeTable, agent: str, clock: Callable[[], datetime]) -> None:
+    def __init__(self, table: LakeTable, agent: str, clock: Clock) -> None:
         self._table, self._app_id, self._clock = table, f"{agent}/late", clock
         self._open, self._next = list[LateWindow](), 0
 

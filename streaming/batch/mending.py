@@ -8,19 +8,19 @@ again, if the other tables are such as they were before it: then the protocol go
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from schemas.spec import AgentSpec
+from schemas.lake_tables import TABLES
 from streaming.audit.audit_log import AuditPlaces, chain_end
 from streaming.batch.backfill_mark import BackfillMark
 from streaming.batch.queries import stamp_of
 from streaming.batch.store import Decision
-from streaming.delta.key_index import INDEX
+from streaming.delta.index_files import remove_indexes
+from streaming.delta.lake_reader import LakeReader
 from streaming.delta.log_tail import (
     cut_from,
     entry_path,
@@ -54,18 +54,23 @@ def mend(agent: PlacedAgent) -> None:
     torn = {table.name: version for table in tables if (version := torn_end(table)) is not None}
     if not torn:
         return
-    left = _without(torn, lake, agent.spec)
+    left = _without(torn, LakeReader(lake, agent.spec.tables))
     _check_nothing_rests(agent, torn, left)
     if agent.spec.tables.transactions in torn:
         _take_back_undecided(agent, left.get("transactions"))
-    for name, version in torn.items():
-        cut_from(lake / name, version)
-        shutil.rmtree((lake / name / INDEX).path, ignore_errors=True)
-        log(
-            "torn_commit_removed",
-            f"{entry_path(lake / name, version)} was torn and is removed: nothing rested on it",
-            level=logging.WARNING, agent=agent.name, table=name,
-        )  # fmt: skip
+    for table in tables:
+        if table.name in torn:
+            _cut(agent, table, torn[table.name])
+
+
+def _cut(agent: PlacedAgent, table: Place, version: int) -> None:
+    cut_from(table, version)
+    remove_indexes(table)
+    log(
+        "torn_commit_removed",
+        f"{entry_path(table, version)} was torn and is removed: nothing rested on it",
+        level=logging.WARNING, agent=agent.name, table=table.name,
+    )  # fmt: skip
 
 
 def _take_back_undecided(agent: PlacedAgent, left: StoredTable | None) -> None:
@@ -82,25 +87,26 @@ def _take_back_undecided(agent: PlacedAgent, left: StoredTable | None) -> None:
         take_back(checkpoint, given)
 
 
-def _without(torn: Mapping[str, int], lake: Place, spec: AgentSpec) -> dict[str, StoredTable | None]:
+def _without(torn: Mapping[str, int], reader: LakeReader) -> dict[str, StoredTable | None]:
     """Return the tables that are there, by role, as they are without their torn ends."""
-    names = spec.tables.model_dump()
-    there = {role: name for role, name in names.items() if (lake / name).path.is_dir()}
-    return {role: _as_before(lake / name, torn.get(name)) for role, name in there.items()}
+    places = {role: reader.place(role) for role in TABLES}
+    there = {role: place for role, place in places.items() if place.path.is_dir()}
+    return {role: _as_before(place, torn.get(place.name)) for role, place in there.items()}
 
 
 def _check_nothing_rests(
     agent: PlacedAgent, torn: Mapping[str, int], left: Mapping[str, StoredTable | None]
 ) -> None:
-    lake, names = agent.lake, agent.spec.tables.model_dump()
+    reader = LakeReader.of(agent)
     newest = _decision(left.get("transactions"), torn.get(agent.spec.tables.transactions))
     lost = [
         *_lost_from_batches(agent.name, newest, left),
         *_lost_from_shared(AuditPlaces(agent), left),
     ]
     for role, reason in lost:
-        if names[role] in torn:
-            raise torn_error(lake / names[role], torn[names[role]], reason)
+        place = reader.place(role)
+        if place.name in torn:
+            raise torn_error(place, torn[place.name], reason)
 
 
 def _lost_from_batches(

@@ -8,44 +8,43 @@ by the same code, whether it was just stored or is found unfinished after a cras
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
-from agent.model.call_watch import asking_about
 from schemas.batch_key import BatchKey
 from schemas.contract import EventContract
-from schemas.errors import DataLossError
-from schemas.instants import EPOCH, MICRO
+from schemas.instants import EPOCH, MICRO, Clock, utc_now
 from schemas.spec import AgentSpec
-from streaming.batch.alerting import Alerted, Asked, marks_of, tell_faults
+from streaming.batch.alert_step import Alerting
+from streaming.batch.alerting import Alerted
 from streaming.batch.batch_audit import BatchAudit
+from streaming.batch.batch_intake import BatchIntake, WantedBatch
 from streaming.batch.closing import close_batch, monitor_batch, stamp_for
 from streaming.batch.decider import Judged
-from streaming.batch.deciders import Decided, Deciders
+from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
 from streaming.batch.flagging import Refuses
 from streaming.batch.in_force import InForce
 from streaming.batch.input_watch import InputWatch
 from streaming.batch.late_answers import LateAnswers
-from streaming.batch.left_behind import NOTHING_LEFT, NOTHING_ON_RECORD, LeftBehind, OnRecord
+from streaming.batch.moved import MachinesOnRecord, log_if_moved
 from streaming.batch.observer import UNOBSERVED, BatchObserver, BatchSeen
 from streaming.batch.outbox import Outbox
-from streaming.batch.queries import newest_batch, stamp_of
+from streaming.batch.queries import check_same_offsets, newest_batch, stamp_of
 from streaming.batch.recovery import Recovery, StreamPosition
 from streaming.batch.references import References
 from streaming.batch.steps import BatchStep, Stopwatch
-from streaming.batch.store import BatchInHand, Decision, Origin, Stored, settle_rejected, store
-from streaming.delta.lake import Lake, Stamp
+from streaming.batch.store import CurrentBatch, Decision, Origin, Stored, store
+from streaming.batch.stream_faults import StopRequestedError
+from streaming.delta.lake import Lake
 from streaming.delta.pins import under_contract
-from streaming.events.broker_clock import BrokerClock, Reading
-from streaming.events.decode import Decoded, decode, median_stamp
+from streaming.events.decode import Decoded
 from streaming.events.duplicates import Deduplicator
 from streaming.events.writer_schemas import NO_REGISTRY, SchemaSource
 from streaming.kafka.intake import Taken
@@ -53,8 +52,8 @@ from streaming.labels.entity_labels import EntityLabels
 from streaming.labels.label_follower import LabelFollower, LabelStream
 from streaming.labels.label_pins import LabelPin, LabelPins
 from streaming.service.health import Health
+from streaming.service.last_read import LastRead
 
-Clock = Callable[[], datetime]
 Take = Callable[[], Taken | pa.Table]
 NO_MARK: Mapping[str, Any] = {}
 
@@ -75,22 +74,6 @@ class Unfinished:
     watch: Stopwatch
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """The batch that is asked for; see Pipeline.process."""
-
-    query_id: str
-    batch_id: int
-    offsets: Callable[[], dict[str, dict[str, int]]]
-    contract: EventContract | None
-    mark: Mapping[str, Any]
-    origin: Origin
-
-    @property
-    def key(self) -> BatchKey:
-        return BatchKey(self.query_id, self.batch_id)
-
-
 class Pipeline:
     """Runs batches through the eight steps and finishes what a crash left open.
 
@@ -106,16 +89,12 @@ class Pipeline:
         health: what the pipeline's parts say they suffer from.
         observer: learns of each batch.
         schemas: where the schemas of records come from that name theirs by an id.
+        last_read: what the run has read of reference tables before.
         clock: current time; a batch's own time is read once and pinned.
         reached: called after each step; crash tests inject a kill here.
 
     A pipeline that raised is not to be used again: build a new one, whose `start` repairs the rest.
-
-    Attributes:
-        stream_time: the broker's time of the newest batch of the stream, None before the first.
     """
-
-    stream_time: datetime | None = None
 
     def __init__(
         self,
@@ -132,27 +111,40 @@ class Pipeline:
         health: Health | None = None,
         observer: BatchObserver = UNOBSERVED,
         schemas: SchemaSource = NO_REGISTRY,
-        clock: Clock = lambda: datetime.now(UTC),
+        last_read: LastRead | None = None,
+        clock: Clock = utc_now,
         reached: Callable[[BatchStep], None] = lambda _: None,
     ) -> None:
         self._agent, self._contract = engine.spec.name, engine.decider.contract
         self._lake, self._outbox, self._late, self._audit = lake, outbox, late, audit
         self._entity_labels, self._labels, self._health = entity_labels, labels, health or Health()
-        self._clock, self._reached, self._schemas = clock, reached, schemas
+        self._clock, self._reached = clock, reached
         self._observer = observer
         self._follower: LabelFollower | None = None
-        self._left_behind = NOTHING_LEFT
         self._duplicates = Deduplicator(self._contract.duplicates.horizon)
         rates = engine.spec.data_sources.rates
-        self._references = References(self._contract, self._health, rates=rates)
-        self._broker_clock, self._input = BrokerClock(), InputWatch(self._health, self._contract.entity_names)
+        self._references = References(self._contract, self._health, rates=rates, last_read=last_read)
+        self._input = InputWatch(self._health, self._contract.entity_names)
+        self._intake = BatchIntake(self._agent, lake, schemas)
+        self._alerting = Alerting(self._agent, lake.alerts, outbox, self._health)
         self._position, self._closed_at = StreamPosition(0, 0, LabelPin(0, 0, 0)), EPOCH
         self._recovery = Recovery(lake, entity_labels)
         self._newest: BatchKey | None = None  # that was decided here
+        self._machines = MachinesOnRecord(lake.batches)
         self._fault: Exception | None = None
         self._in_force = InForce(engine, engine_for, renew, self._recovery, lake.alerts)
         # No worker: the batch waits for both results and raises what they raised.
-        self._beside = ThreadPoolExecutor(2, thread_name_prefix="beside-publishing")
+        self._closing = ThreadPoolExecutor(2, thread_name_prefix="closing")
+
+    @property
+    def contract(self) -> EventContract:
+        """What records of the stream mean."""
+        return self._contract
+
+    @property
+    def stream_time(self) -> datetime | None:
+        """The broker's time of the newest batch of the stream, None before the first."""
+        return self._intake.stream_time
 
     def start(self) -> None:
         """Fence predecessors, finish the batch a crash left open, restore state, publish what is pending."""
@@ -160,9 +152,11 @@ class Pipeline:
         newest = self._recovery.newest_decision()
         self._go_on_after(newest)
         self._outbox.open()
-        if newest is not None and not self._is_closed(newest):
-            self._finish_from_delta(newest)
-        self._left_behind = LeftBehind.of(self._lake)
+        unfinished = None if newest is None or self._is_closed(newest) else newest
+        log_if_moved(self._agent, self._lake.batches, unfinished)
+        if unfinished is not None:
+            self._finish_from_delta(unfinished)
+        self._intake.note_what_is_left()
         pins = self._recovery.label_pins()
         self._in_force.restore(self._position.next_sequence, pins)
         self._duplicates.restore(*self._recovery.recently_read(newest, self._contract.duplicates.horizon))
@@ -216,7 +210,8 @@ class Pipeline:
             origin: of the stream's records.
             settle: returns once the batch before is finished; nothing of this one is committed earlier.
         """
-        watch, wanted = Stopwatch(self._reached), _Wanted(query_id, batch_id, offsets, contract, mark, origin)
+        watch = Stopwatch(self._reached)
+        wanted = WantedBatch(query_id, batch_id, offsets, contract, mark, origin)
         with self._observed(wanted.key, watch):
             return self._decide(wanted, take, settle, watch)
 
@@ -225,11 +220,12 @@ class Pipeline:
         stored, watch = unfinished.stored, unfinished.watch
         with self._observed(BatchKey(stored.decision.query_id, stored.decision.batch_id), watch):
             closed = self._complete(self._in_force.deciders, self._in_force.refuses, stored, watch)
-            self._tidy_up()
+            with suppress(StopRequestedError):  # what is closed stays so; the next start takes longer
+                self._tidy_up()
         return closed
 
     def _decide(
-        self, wanted: _Wanted, take: Take, settle: Callable[[], None], watch: Stopwatch
+        self, wanted: WantedBatch, take: Take, settle: Callable[[], None], watch: Stopwatch
     ) -> Unfinished | None:
         with watch.step(BatchStep.OPEN):
             opened_at = self._open(wanted, settle)
@@ -241,8 +237,8 @@ class Pipeline:
         if taken.stamps is not None:  # its slices are rejected and committed one by one
             settle()
         with watch.step(BatchStep.DECODE):
-            batch = self._in_hand(wanted, taken, opened_at)
-            decoded = self._decode(taken, wanted.contract or self._contract, batch)
+            batch = self._intake.batch(wanted, taken, opened_at)
+            decoded = self._intake.decoded(taken, wanted.contract or self._contract, batch)
         settle()
         self._observer.begun()  # what the batch before has closed is over
         with watch.step(BatchStep.STORE):
@@ -256,6 +252,8 @@ class Pipeline:
         """Say what has failed, once: it also keeps the next batch from being decided."""
         try:
             yield
+        except StopRequestedError:
+            raise
         except Exception as fault:
             if fault is not self._fault:
                 self._fault = fault
@@ -276,18 +274,18 @@ class Pipeline:
             self._late.close()
         if self._follower is not None:
             self._follower.close()
-        self._beside.shutdown()
+        self._closing.shutdown()
         self._in_force.deciders.close()
         self._outbox.close()
 
-    def _open(self, wanted: _Wanted, settle: Callable[[], None]) -> datetime | None:
+    def _open(self, wanted: WantedBatch, settle: Callable[[], None]) -> datetime | None:
         """Return when the batch was opened, None when it was closed before."""
         self.check()
         if self._newest == BatchKey(wanted.query_id, wanted.batch_id - 1):
             return self._clock()
         settle()
         if self._lake.batches.last_batch(stamp_of(self._agent, wanted.query_id)) >= wanted.batch_id:
-            self._check_same(wanted)
+            check_same_offsets(self._lake.batches, wanted.key, wanted.offsets())
             return None
         return self._clock()
 
@@ -295,22 +293,7 @@ class Pipeline:
         self._in_force.renewed(self._position.next_sequence)
         self._references.renew()
 
-    def _in_hand(self, wanted: _Wanted, taken: Taken, opened_at: datetime) -> BatchInHand:
-        requeued = bool(wanted.mark)
-        if not requeued:
-            self.stream_time = median_stamp(taken.places) or self.stream_time
-        return BatchInHand(
-            stamp=Stamp(stamp_of(self._agent, wanted.query_id), wanted.batch_id),
-            read=taken.places.num_rows,
-            query_id=wanted.query_id,
-            opened_at=opened_at,
-            offsets=wanted.offsets(),
-            origin=wanted.origin,
-            clock=self._read_clock(taken, opened_at, requeued=requeued),
-            on_record=self._on_record(wanted, taken, requeued=requeued),
-        )
-
-    def _placed(self, batch: BatchInHand, wanted: _Wanted) -> BatchInHand:
+    def _placed(self, batch: CurrentBatch, wanted: WantedBatch) -> CurrentBatch:
         """Add where the stream stands, which is known once the batch before is finished."""
         return replace(
             batch,
@@ -320,28 +303,7 @@ class Pipeline:
             pins=self._pins(wanted.contract, wanted.mark),
         )
 
-    def _on_record(self, wanted: _Wanted, taken: Taken, *, requeued: bool) -> OnRecord:
-        if requeued:
-            return NOTHING_ON_RECORD
-        return self._left_behind.on_record(taken.places, wanted.query_id, wanted.batch_id)
-
-    def _read_clock(self, taken: Taken, opened_at: datetime, *, requeued: bool) -> Reading:
-        """Requeued records are stamped here, by the stream's own time."""
-        if requeued:
-            at = max(opened_at, self.stream_time or opened_at)
-            return Reading("machine", at, at - opened_at)
-        return self._broker_clock.read(taken.places, opened_at)
-
-    def _decode(self, taken: Taken, contract: EventContract, batch: BatchInHand) -> Decoded:
-        """Decode what was taken; of further slices, and of what came before them, no rejects are held."""
-        parts = [decode(taken.rows, contract, batch.now, self._schemas)]
-        for rows in taken.more:
-            settle_rejected(self._lake, batch, parts[-1].rejected)
-            parts.append(decode(rows, contract, batch.now, self._schemas))
-            parts[-2] = parts[-2].accepted()
-        return Decoded.together(parts)
-
-    def _store(self, batch: BatchInHand, decoded: Decoded) -> Stored:
+    def _store(self, batch: CurrentBatch, decoded: Decoded) -> Stored:
         tables = self._references.join(decoded.valid), decoded.rejected
         return store(
             self._lake, batch, *tables, self._duplicates, self._take_labels, filtered=decoded.filtered
@@ -352,60 +314,31 @@ class Pipeline:
     ) -> ClosedBatch:
         """Steps 4 to 8 over the stored rows of a decided batch."""
         decision = stored.decision
-        judged, alerted, asked, decided = self._alert(deciders, refuses, stored, watch)
-        beside = [
-            self._beside.submit(self._monitor, stored, alerted),
-            self._beside.submit(self._audit.decided, decision, alerted, asked),
-        ]
+        judged, alerted, asked, decided = self._alerting.alert(deciders, refuses, stored, watch)
         with watch.step(BatchStep.PUBLISH):
             self._outbox.publish()
-        with watch.step(BatchStep.CLOSE):
+        with watch.step(BatchStep.CLOSE):  # beside publishing it would take processors from the alerts
+            beside = [
+                self._closing.submit(self._monitor, stored, alerted),
+                self._closing.submit(self._audit.decided, decision, alerted, asked),
+            ]
             for each in beside:
                 each.result()
-            row = self._close(decision, alerted, watch)
+            row = self._close(deciders, decision, alerted, watch)
             self._move_on(deciders, judged, decision)
         key = BatchKey(decision.query_id, decision.batch_id)
         self._observer.closed(BatchSeen(key, decision, row, stored.rows, deciders, decided, watch.times))
         return ClosedBatch(row, sum(watch.seconds.values()))
 
-    def _alert(
-        self, deciders: Deciders, refuses: Refuses | None, stored: Stored, watch: Stopwatch
-    ) -> tuple[Sequence[Judged], Alerted, Asked, Decided | None]:
-        """Steps 4 to 6; what an earlier attempt has alerted stands."""
-        recorded = self._alerted_before(stored.decision)
-        if recorded is not None:
-            with watch.step(BatchStep.SCORE):
-                judged = deciders.judge(stored.rows, stored.labels)
-            return judged, *recorded, None
-        with asking_about([BatchKey(stored.decision.query_id, stored.decision.batch_id)]):
-            decided = deciders.decide(stored.rows, stored.labels, refuses, watch.step)
-        tell_faults(self._health, decided.results)
-        with watch.step(BatchStep.ALERT):
-            alerted, asked = Alerted.of(decided.results, decided.refused), Asked.of(decided.results)
-            if alerted.alerts:
-                self._append_alerts(stored.decision, decided, alerted, asked)
-        return decided.judged, alerted, asked, decided
-
-    def _alerted_before(self, decision: Decision) -> tuple[Alerted, Asked] | None:
-        stamp = stamp_for(self._agent, decision)
-        if self._lake.alerts.last_batch(stamp.app_id) < stamp.batch_id:
-            return None
-        kept = self._lake.alerts.metadata_of(decision.query_id, decision.batch_id)
-        return Alerted(**kept["alerted"]), Asked.from_metadata(kept["asked"])
-
-    def _append_alerts(self, decision: Decision, decided: Decided, alerted: Alerted, asked: Asked) -> None:
-        marks = {"query_id": decision.query_id, "batch_id": decision.batch_id}
-        metadata = {**marks, "alerted": alerted.to_metadata(), "asked": asked.to_metadata()}
-        table = decided.alerts(marks_of(decision))
-        self._outbox.append(table, stamp_for(self._agent, decision), metadata)
-
     def _monitor(self, stored: Stored, alerted: Alerted) -> None:
         decision, tolerated = stored.decision, self._in_force.deciders.engine.spec.monitoring
         problems = self._input.problems(decision, tolerated.rejected_share)
-        self._input.look_for_placeholders(stored.rows, tolerated.entity_share)
+        self._input.watch_placeholders(stored.rows, tolerated.entity_share)
         monitor_batch(self._lake, self._agent, decision, alerted, self._clock(), problems)
 
-    def _close(self, decision: Decision, alerted: Alerted, watch: Stopwatch) -> dict[str, Any]:
+    def _close(
+        self, deciders: Deciders, decision: Decision, alerted: Alerted, watch: Stopwatch
+    ) -> dict[str, Any]:
         at = self._clock()
         # Of batches that end at the same row the last one counts, also where the clock was set back.
         self._closed_at = at if decision.stored else max(at, self._closed_at + MICRO)
@@ -418,6 +351,9 @@ class Pipeline:
             next_outbox_seq=self._outbox.next_seq,
             seconds=watch.seconds,
             lane=self._outbox.lane,
+            computed_before=self._machines.missing(
+                engine.memory.scorer.computed_on for engine in deciders.engines
+            ),
         )
 
     def _move_on(self, deciders: Deciders, judged: Sequence[Judged], decision: Decision) -> None:
@@ -439,7 +375,7 @@ class Pipeline:
         self._position = self._recovery.position(newest)
         last = newest_batch(self._lake.batches, ["closed_at"])
         self._closed_at = EPOCH if last is None else last["closed_at"]
-        self._broker_clock = BrokerClock(timedelta(0) if newest is None else newest.clock_ahead)
+        self._intake.go_on_after(newest)
         self._in_force.drop_checkpoints_after(self._position.next_sequence)
 
     def _is_closed(self, decision: Decision) -> bool:
@@ -454,19 +390,6 @@ class Pipeline:
         stored = Stored(decision, rows, self._recovery.labels_of(decision))
         self._complete(deciders, refuses, stored, Stopwatch(self._reached))
         self._in_force.let_go(deciders)
-
-    def _check_same(self, wanted: _Wanted) -> None:
-        """A checkpoint set back plans a closed batch anew, perhaps with more records, which would be lost."""
-        batch_id, planned = wanted.batch_id, wanted.offsets()
-        rows = self._lake.batches.read(
-            "batch_id", batch_id, batch_id + 1, ["query_id", "offsets"]
-        ).to_pylist()
-        closed = [json.loads(row["offsets"]) for row in rows if row["query_id"] == wanted.query_id]
-        if closed and closed[0] != planned:
-            raise DataLossError(
-                f"batch {batch_id} was closed at offsets {closed[0]}, Spark's checkpoint now ends it at "
-                f"{planned}: the checkpoint was set back; remove it to resume from the lake's own offsets"
-            )
 
     def _pins(self, contract: EventContract | None, mark: Mapping[str, Any]) -> dict[str, Any]:
         pins = self._in_force.deciders.pins()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import polars as pl
 
+from schemas.batch_key import BatchKey
+from schemas.errors import DataLossError
 from streaming.delta.stored import StoredTable
 
 BACKFILL = "backfill-"
@@ -64,3 +67,20 @@ def newest_of_the_stream(batches: StoredTable) -> dict[str, Any]:
             break
         span *= 16
     return {}
+
+
+def check_same_offsets(batches: StoredTable, key: BatchKey, planned: Mapping[str, Mapping[str, int]]) -> None:
+    """Check that a closed batch is planned as it was closed.
+
+    A checkpoint set back plans a closed batch anew, perhaps with more records, which would be lost.
+
+    Raises:
+        DataLossError: it is not.
+    """
+    rows = batches.read("batch_id", key.batch_id, key.batch_id + 1, ["query_id", "offsets"]).to_pylist()
+    closed = [json.loads(row["offsets"]) for row in rows if row["query_id"] == key.query_id]
+    if closed and closed[0] != planned:
+        raise DataLossError(
+            f"batch {key.batch_id} was closed at offsets {closed[0]}, Spark's checkpoint now ends it at "
+            f"{planned}: the checkpoint was set back; remove it to resume from the lake's own offsets"
+        )

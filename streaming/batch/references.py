@@ -7,7 +7,6 @@ and never join again. An event whose key is in no table gets null.
 from __future__ import annotations
 
 import hashlib
-import io
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,19 +16,21 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, FlagstreamError, MachineError, nearest
 from schemas.event_columns import REFERENCE_AMOUNT
 from schemas.references import RATE, ExchangeRates, ReferenceTable
 from streaming.batch.conversion import MissingRates, converted
-from streaming.delta.stored import change_mark
+from streaming.delta.table_versions import change_mark
 from streaming.files.delta_table import DeltaTableRows
 from streaming.files.opening import DataFile, data_files, is_delta
 from streaming.service.health import Condition, Health
+from streaming.service.last_read import LastRead
 from streaming.store.place import Place
 
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 _SINCE = "flagstream_since"
 _RATES = "data_sources.rates"
 _TIME = pl.Datetime("us", "UTC")
@@ -38,6 +39,10 @@ _LARGEST_WHOLE = 2.0**53
 # By name, since a format that is guessed fits the first text alone, and takes 01/05 for either date.
 _ZONED = ("%+", "%Y-%m-%dT%H:%M:%S%.f%z", "%Y-%m-%dT%H:%M%#z")
 _LOCAL = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
+_UNREADABLE = (
+    pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, UnicodeError, OSError,
+    MachineError,
+)  # fmt: skip
 _TRUTHS: Mapping[str, bool] = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -58,9 +63,10 @@ class References:
         health: hears of a table that cannot be read any more; what was read of it before stays in force.
         clock: seconds that only go on; tables are looked for changes at most once a second.
         rates: what the spec converts amounts by.
+        last_read: what the run has read of them before.
 
     Raises:
-        ConfigurationError: a table is missing, is none, or lacks a column.
+        ConfigurationError: of a table that was not read before, it is missing, is none, or lacks a column.
     """
 
     def __init__(
@@ -70,25 +76,39 @@ class References:
         clock: Callable[[], float] = time.monotonic,
         *,
         rates: ExchangeRates | None = None,
+        last_read: LastRead | None = None,
     ) -> None:
+        self._last_read = last_read or LastRead()
         self._contract, self._health, self._clock = contract, health or Health(), clock
-        self._looked, self._rates = clock(), rates
+        self._checked_at, self._rates = clock(), rates
         self._missing = MissingRates("" if rates is None else rates.to)
         self._wanted = {f"references.{name}": each for name, each in contract.references.items()}
         self._wanted |= {} if rates is None else {_RATES: rates.table}
-        self._tables = {key: _load(key, each) for key, each in self._wanted.items()}
+        faults = list[str]()
+        self._tables = {key: self._begun(key, faults) for key in self._wanted}
+        self._say(faults)
 
     def renew(self) -> None:
         """Read what has changed since; a fault is a condition, and what was read before stays in force."""
-        if not self._tables or self._clock() < self._looked + _LOOK_SECONDS:
+        if not self._tables or self._clock() < self._checked_at + _CHECK_SECONDS:
             return
-        self._looked, faults = self._clock(), list[str]()
+        self._checked_at, faults = self._clock(), list[str]()
         for key, table in self._wanted.items():
             try:
                 if _mark(Path(table.path)) != self._tables[key].mark:
                     self._tables[key] = _load(key, table)
+                    self._last_read.note(_named(key, table), self._tables[key])
             except FlagstreamError as fault:
                 faults.append(str(fault))
+        self._say(faults)
+
+    def _begun(self, key: str, faults: list[str]) -> _Loaded:
+        table = self._wanted[key]
+        return self._last_read.or_before(
+            _named(key, table), lambda: _load(key, table), lambda fault: faults.append(str(fault))
+        )
+
+    def _say(self, faults: list[str]) -> None:
         if faults:
             said = f"{'; '.join(faults)}; what was read before stays in force"
             self._health.begins(Condition.REFERENCE_UNREADABLE, said)
@@ -129,6 +149,10 @@ class References:
         return events.append_column(pa.field(REFERENCE_AMOUNT, pa.float64()), amounts.to_arrow())
 
 
+def _named(key: str, table: ReferenceTable) -> tuple[str, str]:
+    return key, table.model_dump_json()
+
+
 def _order(contract: EventContract, present: list[str]) -> list[str]:
     known = [name for name in contract.arrow_schema().names if name in present]
     return [*known, *(name for name in present if name not in known)]
@@ -163,7 +187,7 @@ def _load(key: str, table: ReferenceTable) -> _Loaded:
     try:
         rows, version = _read(path)
         return _Loaded(_ready(rows, key, table), version, mark)
-    except (pl.exceptions.PolarsError, pa.ArrowException, OSError, MachineError) as fault:
+    except _UNREADABLE as fault:
         raise ConfigurationError(f"cannot be read as a table: {fault}", where=str(path)) from fault
 
 
@@ -171,8 +195,15 @@ def _mark(path: Path) -> tuple[object, ...]:
     """Return what tells one state of a table from another, at the cost of a look.
 
     Raises:
-        ConfigurationError: there is nothing, or nothing that is read.
+        ConfigurationError: there is nothing, nothing that is read, or a file that was listed is gone.
     """
+    try:
+        return _states(path)
+    except OSError as fault:
+        raise ConfigurationError(f"cannot be read as a table: {fault}", where=str(path)) from fault
+
+
+def _states(path: Path) -> tuple[object, ...]:
     if is_delta(path):
         return change_mark(Place.local(path))
     if not path.exists():
@@ -196,7 +227,10 @@ def _read(path: Path) -> tuple[pl.DataFrame, str]:
 
 def _frame(file: DataFile, content: bytes) -> pl.DataFrame:
     if file.kind == "parquet":
-        return pl.read_parquet(io.BytesIO(content))
+        # Polars ends the process over some damaged files, and takes text for UTF-8 unseen.
+        table = pq.ParquetFile(pa.BufferReader(content)).read()
+        table.validate(full=True)
+        return pl.DataFrame(table)
     if file.kind == "csv":
         return pl.read_csv(content, infer_schema=False)
     raise ConfigurationError("expected a Delta table, Parquet or CSV", where=str(file.path))

@@ -15,18 +15,17 @@ from pyspark.sql.streaming import StreamingQuery
 from schemas.errors import RetryableError
 from streaming.batch.finisher import Finisher
 from streaming.batch.pipeline import ClosedBatch, Pipeline
-from streaming.batch.stream_faults import as_project_error
+from streaming.batch.stream_faults import StopRequestedError, as_project_error
 from streaming.batch.stream_settings import StreamSettings
 from streaming.batch.stream_topics import StreamTopics
 from streaming.batch.topic_watch import TopicWatch
-from streaming.kafka.intake import Intake, planned_records
+from streaming.kafka.executor_intake import ExecutorIntake
+from streaming.kafka.intake import Intake, Taken, planned_records
+from streaming.kafka.poll_size import PollSize
 from streaming.kafka.source import query_id_of, read_stream
 
 _POLL_SECONDS = 0.1
-
-
-class StopRequestedError(Exception):
-    """Refuses a micro-batch that Spark hands over after a stop was asked for."""
+_READING_SECONDS = 5.0
 
 
 class Requested(Protocol):
@@ -64,11 +63,15 @@ class StreamRunner:
         self._requested, self._on_batch, self._polled = requested, on_batch, polled
         self._watch: TopicWatch | None = None
         self._topics = StreamTopics(settings, pipeline, on_batch)
-        self._intake = Intake(settings.bootstrap, settings.reads, settings.max_bytes)
+        intake = Intake(settings.bootstrap, settings.reads, settings.max_bytes)
+        self._intake = ExecutorIntake(intake, pipeline.contract) if settings.on_executors else intake
         self._finisher = Finisher(pipeline.finish, on_batch)
-        self._in_hand = threading.Lock()
-        self._stopping = threading.Event()
+        self._deciding = threading.Lock()
+        self._stopping, self._given_up = threading.Event(), threading.Event()
         self._has_read = False
+        can_grow = settings.may_take_more and not settings.is_careful
+        self._polls = PollSize(settings.most_at_once, may_grow=can_grow)
+        self._polled_at_once = self._polls.at_once
         self._failure: BaseException | None = None
 
     def run(self, stop: threading.Event, *, until_idle: bool = False) -> None:
@@ -80,15 +83,19 @@ class StreamRunner:
         Raises:
             FlagstreamError: whatever made a batch fail.
         """
-        failure = self._run(self._start(), stop, until_idle=until_idle)
+        starting = self._topics.begin()
+        failure = self._run(starting, stop, until_idle=until_idle)
         self._raise_failure(failure)
 
-    def _run(self, query: StreamingQuery, stop: threading.Event, *, until_idle: bool) -> BaseException | None:
-        """Watch over a query; return what has ended it, None where it was stopped."""
+    def _run(self, starting: str, stop: threading.Event, *, until_idle: bool) -> BaseException | None:
+        """Watch over the query; return what has ended it, None where it was stopped."""
         passing: RetryableError | None = None
+        query = self._start(starting)
         try:
-            while query.isActive and not stop.is_set():
-                if self._requested is not None and self._requested.waits():
+            while (query.isActive or self._begins_anew) and not stop.is_set():
+                if self._begins_anew:
+                    query = self._begun_anew(query, starting, stop)
+                elif self._requested is not None and self._requested.waits():
                     self._take(self._requested)
                 elif self._is_done(until_idle=until_idle):
                     break
@@ -101,7 +108,7 @@ class StreamRunner:
         finally:
             try:
                 # Asked before stopping: afterwards the refusal of the next batch would pass for a failure.
-                ended_by = None if query.isActive else query.exception()
+                ended_by = None if query.isActive or self._begins_anew else query.exception()
                 self._stop(query)
             finally:  # also where Spark's JVM has ended, and with it what it can be asked
                 self._finish()
@@ -114,55 +121,84 @@ class StreamRunner:
     def _finish(self) -> None:
         """Finish what is decided; what goes wrong with it ends the run, unless something else did before."""
         self._stopping.set()
-        with self._in_hand:
+        with self._deciding:
             try:
                 self._finisher.settle()
+            except StopRequestedError:
+                pass  # the next run finishes what is decided
             except BaseException as fault:
                 self._failure = self._failure or fault
             finally:
                 self._finisher.close()
 
-    def _start(self) -> StreamingQuery:
-        settings, starting = self._settings, self._topics.begin()
+    @property
+    def _begins_anew(self) -> bool:
+        """Whether the query is to have polls of another size, and nothing has failed."""
+        return self._polls.at_once != self._polled_at_once and self._failure is None
+
+    def _begun_anew(self, query: StreamingQuery, starting: str, stop: threading.Event) -> StreamingQuery:
+        """Go on where the query stands: it keeps the size of its polls as long as it runs.
+
+        A pipeline in which the batch meanwhile failed is not used again.
+        """
+        self._stop(query)
+        if self._failure is not None or stop.is_set():
+            return query
+        self._stopping.clear()
+        return self._start(starting)
+
+    def _start(self, starting: str) -> StreamingQuery:
+        settings, self._polled_at_once = self._settings, self._polls.at_once
         frame = read_stream(
             self._session,
             settings.bootstrap,
             settings.reads,
             max_records=settings.max_records,
             starting=starting,
-            most_at_once=settings.most_at_once,
+            most_at_once=self._polled_at_once,
         )
         writer = self._intake.bounded(frame).writeStream.foreachBatch(self._on_micro_batch)
         return writer.option("checkpointLocation", settings.checkpoint_location).start()
 
     def _on_micro_batch(self, frame: DataFrame, batch_id: int) -> None:
         checkpoint = self._settings.checkpoint
-        with self._in_hand:
+        with self._deciding:
             if self._stopping.is_set():
                 raise StopRequestedError
             try:
                 self._topics.expect(batch_id)
                 decided = self._pipeline.decide(
-                    lambda: self._intake.take(frame, planned_records(checkpoint, batch_id)),
+                    lambda: self._taken(frame, planned_records(checkpoint, batch_id)),
                     query_id_of(checkpoint) or "",
                     batch_id,
                     lambda: self._topics.reached_by(batch_id),
                     origin=self._topics.origin,
                     settle=self._finisher.settle,
                 )
+            except StopRequestedError:
+                raise
             except BaseException as fault:
+                if self._given_up.is_set() and isinstance(fault, Py4JError | PySparkException):
+                    raise StopRequestedError from fault
                 self._failure = self._failure or fault
                 raise
             if decided is not None:
                 self._finisher.begin(decided)
                 self._has_read = True
 
+    def _taken(self, frame: DataFrame, planned: int) -> Taken:
+        taken = self._intake.take(frame, planned)
+        self._polls.learn(taken.places.num_rows, taken.size)
+        if self._begins_anew:
+            self._refuse_others()
+        return taken
+
     def _take(self, requested: Requested) -> None:
         """Decide one requested batch, unless it is not known yet at which time of the broker it comes."""
         moment = self._arrival()
         if moment is None:
             return
-        with self._in_hand:
+        with self._deciding:
             try:
                 self._finisher.settle()
                 closed = requested.take(moment)
@@ -185,15 +221,34 @@ class StreamRunner:
         return self._watch
 
     def _stop(self, query: StreamingQuery) -> None:
-        """Let the current batch finish, refuse the next one, then stop.
+        """Let the current batch finish, refuse the next one, then stop."""
+        self._stopping.set()
+        if self._settings.on_executors:
+            self._give_up_reading(query)
+        with self._deciding:
+            self._refuse_others()
+        query.stop()
+        self._session.sparkContext.setLogLevel("WARN")
+
+    def _give_up_reading(self, query: StreamingQuery) -> None:
+        """Wait for the current batch, but not for executors: there may be none that takes its tasks.
+
+        What they read is not decided yet, so it is read again by whoever comes next.
+        """
+        while not self._deciding.acquire(timeout=_READING_SECONDS):
+            self._given_up.set()
+            self._session.sparkContext.setLogLevel("OFF")
+            # Spark runs all jobs of a query in this group; the thread that has begun them hears of it.
+            self._session.sparkContext.cancelJobGroup(str(query.runId))
+        self._deciding.release()
+
+    def _refuse_others(self) -> None:
+        """Take no batch after the current one.
 
         Spark 4.2 overflows its stack over the text of the refusal and would log that at length.
         """
         self._stopping.set()
-        with self._in_hand:
-            self._session.sparkContext.setLogLevel("OFF")
-        query.stop()
-        self._session.sparkContext.setLogLevel("WARN")
+        self._session.sparkContext.setLogLevel("OFF")
 
     def _raise_failure(self, fault: BaseException | None) -> None:
         failure = self._failure or fault

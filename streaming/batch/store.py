@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from schemas.counts import count_of
 from schemas.errors import DataLossError
 from schemas.instants import MICRO, micros_of
+from schemas.tables import TOPIC_ID
 from streaming.batch.left_behind import NOTHING_ON_RECORD, OnRecord
 from streaming.delta.lake import Lake, LakeTable, Stamp
 from streaming.events.broker_clock import Reading
@@ -115,7 +116,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class BatchInHand:
+class CurrentBatch:
     """The batch being stored: its identity, where the stream stands, and what is pinned to it.
 
     `read` is the number of records taken from Kafka, `watermark_us` the highest event time stored before,
@@ -167,7 +168,7 @@ class Sightings(Protocol):
 
 def store(
     lake: Lake,
-    batch: BatchInHand,
+    batch: CurrentBatch,
     valid: pa.Table,
     rejected: pa.Table,
     sightings: Sightings,
@@ -189,12 +190,12 @@ def store(
         FencedError: a successor has taken over.
     """
     known_repeats = _recorded(lake.duplicates, batch)
-    refused = without(_marked(rejected, batch), known_repeats)
+    refused = without(_set_aside(rejected, batch), known_repeats)
     rejects = _Settling(lake.quarantine, batch, refused, batch.on_record.rejected)
     quarantined = rejects.settled
     candidates = without(valid, quarantined)
     first = pa.array(sightings.claim(candidates))
-    again = _marked(candidates.filter(pc.invert(first)), batch).select(lake.duplicates.schema.names)
+    again = _set_aside(candidates.filter(pc.invert(first)), batch).select(lake.duplicates.schema.names)
     repeats = _Settling(lake.duplicates, batch, again, _at(batch.on_record.repeated, again))
     repeated = repeats.settled
     fresh = without(candidates.filter(first), repeated)
@@ -211,18 +212,18 @@ def store(
     return Stored(decision, rows, labels)
 
 
-def settle_rejected(lake: Lake, batch: BatchInHand, rejected: pa.Table) -> None:
+def settle_rejected(lake: Lake, batch: CurrentBatch, rejected: pa.Table) -> None:
     """Commit some of a batch's rejected records before `store`, so that they need not be held till then.
 
     Raises:
         FencedError: a successor has taken over.
     """
     known_repeats = _recorded(lake.duplicates, batch)
-    refused = without(_marked(rejected, batch), known_repeats)
+    refused = without(_set_aside(rejected, batch), known_repeats)
     _Settling(lake.quarantine, batch, refused, batch.on_record.rejected).commit()
 
 
-def in_order(valid: pa.Table, batch: BatchInHand) -> pa.Table:
+def in_order(valid: pa.Table, batch: CurrentBatch) -> pa.Table:
     """Sort by event time, topic, partition, offset and number the rows from the batch's first sequence."""
     keys = pl.from_arrow(valid.select(["event_time", *_PLACE]))
     assert isinstance(keys, pl.DataFrame)
@@ -248,7 +249,7 @@ def _at(recorded: pa.Table, rows: pa.Table) -> pa.Table:
 
 
 def _decide(
-    batch: BatchInHand, rejected: pa.Table, duplicates: int, rows: pa.Table, left_out: pa.Table
+    batch: CurrentBatch, rejected: pa.Table, duplicates: int, rows: pa.Table, left_out: pa.Table
 ) -> Decision:
     stored, quarantined, filtered = rows.num_rows, rejected.num_rows, left_out.num_rows
     if batch.read != stored + quarantined + duplicates + filtered:
@@ -291,18 +292,25 @@ def _watermark(rows: pa.Table, before: int) -> int:
     return max(before, int(rows["event_time"][rows.num_rows - 1].cast(pa.int64()).as_py()))
 
 
-def _marked(rows: pa.Table, batch: BatchInHand) -> pa.Table:
+def _marked(rows: pa.Table, batch: CurrentBatch) -> pa.Table:
     count = rows.num_rows
     query = pa.repeat(pa.scalar(batch.query_id), count)
     number = pa.repeat(pa.scalar(batch.stamp.batch_id, pa.int64()), count)
     return rows.append_column("query_id", query).append_column("batch_id", number)
 
 
-def _attempt(batch: BatchInHand, number: int) -> Stamp:
+def _set_aside(rows: pa.Table, batch: CurrentBatch) -> pa.Table:
+    """Mark rows that are no transactions; by the topic's id one without a stamp is known again."""
+    ids = batch.origin.topic_ids or {}
+    place = pc.index_in(rows["topic"].cast(pa.string()), pa.array(list(ids), pa.string()))
+    return _marked(rows, batch).append_column(TOPIC_ID, pa.array(list(ids.values()), pa.string()).take(place))
+
+
+def _attempt(batch: CurrentBatch, number: int) -> Stamp:
     return Stamp(f"{batch.stamp.app_id}/{number}", batch.stamp.batch_id)
 
 
-def _recorded(table: LakeTable, batch: BatchInHand) -> pa.Table:
+def _recorded(table: LakeTable, batch: CurrentBatch) -> pa.Table:
     """Return what was committed to `table` for this batch before, without the records themselves."""
     number = batch.stamp.batch_id
     if table.last_batch(_attempt(batch, 0).app_id) < number:
@@ -321,7 +329,7 @@ class _Settling:
         settled: what stands for the batch once `commit` has returned, as `_recorded` names it.
     """
 
-    def __init__(self, table: LakeTable, batch: BatchInHand, rows: pa.Table, on_record: pa.Table) -> None:
+    def __init__(self, table: LakeTable, batch: CurrentBatch, rows: pa.Table, on_record: pa.Table) -> None:
         recorded = pa.concat_tables([_recorded(table, batch), on_record])
         self._table, self._batch = table, batch
         self._missing = without(rows.select(table.schema.names).cast(table.schema), recorded)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from schemas.errors import DataLossError
 from schemas.subscription import Subscription
+from streaming.kafka.poll_size import FEW_AT_ONCE
 from streaming.kafka.source import (
-    MOST_AT_ONCE,
     initial_offsets,
     last_committed,
     last_planned,
@@ -33,6 +33,8 @@ class StreamSettings:
         accept_loss: why records that a topic no longer holds may be given up, None where they may not.
         most_at_once: records that a task takes from the broker at once; fewer than usual for one batch alone,
             after the JVM has ended over it.
+        may_take_more: there may be more than usual once records have shown to be small.
+        on_executors: records are decoded where they are read, on the executors of a cluster.
         moves: the lake outlives this machine, and with it the checkpoint.
     """
 
@@ -48,12 +50,14 @@ class StreamSettings:
     settled: bool = True
     accept_loss: str | None = None
     moves: bool = False
-    most_at_once: int = MOST_AT_ONCE
+    most_at_once: int = FEW_AT_ONCE
+    may_take_more: bool = True
+    on_executors: bool = False
 
     @property
     def is_careful(self) -> bool:
         """Whether fewer records than usual are taken at once."""
-        return self.most_at_once < MOST_AT_ONCE
+        return self.most_at_once < FEW_AT_ONCE
 
     @property
     def checkpoint_location(self) -> str:

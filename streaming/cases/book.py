@@ -7,15 +7,15 @@ written. What happens to alerts and rules is no matter of it: it reads what the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 
 from schemas.errors import RetryableError
+from schemas.instants import Clock, utc_now
 from streaming.cases.actions import NoSuchCaseError
 from streaming.cases.alert_intake import AlertIntake
 from streaming.cases.case_store import CaseStore
@@ -49,6 +49,19 @@ class CasePage:
     facets: Mapping[str, Mapping[str, int]]
 
 
+@dataclass(frozen=True)
+class Undone:
+    """What became of an action that was taken back.
+
+    Attributes:
+        case: the case as it is now.
+        cases: the ids of all that it was done to.
+    """
+
+    case: CaseState
+    cases: tuple[str, ...]
+
+
 class CaseBook:
     """The cases of one agent. Safe to use from several threads, and beside other processes.
 
@@ -60,8 +73,8 @@ class CaseBook:
         clock: current time in UTC; leases and deadlines go by it.
     """
 
-    def __init__(self, agent: PlacedAgent, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        reader, kept = LakeReader(agent.lake, agent.spec.tables), agent.spec.replay_horizon
+    def __init__(self, agent: PlacedAgent, clock: Clock = utc_now) -> None:
+        reader, kept = LakeReader.of(agent), agent.spec.replay_horizon
         labels = reader.place("labels")
         self._clock, self._lock = clock, threading.RLock()
         self._store = CaseStore(reader.place("case_events"), kept)
@@ -146,11 +159,12 @@ class CaseBook:
         with self._held():
             return self._store.memory.alerts_in(self._named(case_id))
 
-    def case_of_alert(self, alert_id: str) -> str | None:
-        """Return the case that an alert belongs to now, None where it was not grouped yet."""
+    def cases_of_alerts(self, alert_ids: Sequence[str]) -> dict[str, str | None]:
+        """Return the case that each of some alerts belongs to now, None where it was not grouped yet."""
         with self._held():
             self._store.refresh()
-            return self._store.memory.home_of_alert(alert_id)
+            found = self._store.memory.homes_of_alerts(alert_ids)
+        return {each: found.get(each) for each in alert_ids}
 
     def attachment(self, case_id: str, digest: str) -> bytes:
         """Return the content of a file that is kept with a case.
@@ -204,7 +218,7 @@ class CaseBook:
             taken = self._writer.claim_next(wanted, CaseAuthor(who, key=key))
             return None if taken is None else self.case(taken)
 
-    def undo(self, case_id: str, who: str, seen: int | None = None, key: str | None = None) -> CaseState:
+    def undo(self, case_id: str, who: str, seen: int | None = None, key: str | None = None) -> Undone:
         """Take back the last action on a case, on all cases that it was done to.
 
         Raises:
@@ -213,8 +227,8 @@ class CaseBook:
         """
         with self._held():
             name = self._named(case_id)
-            self._writer.undo(name, CaseAuthor(who, seen, key))
-            return self.case(name)
+            cases = self._writer.undo(name, CaseAuthor(who, seen, key))
+            return Undone(self.case(name), cases)
 
     def mass(
         self,

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, cast
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,7 +26,6 @@ from schemas.alert_documents import alert_documents
 from schemas.errors import ConfigurationError
 from schemas.lake_tables import Table
 from schemas.tables import CASE_EVENTS
-from streaming.arrays.compilation import Ints
 from streaming.cases.actions import NoSuchCaseError
 from streaming.cases.case_frames import ALERTED, LIGHT, frame_of, members_of, moves_of
 from streaming.cases.folding import fold, together
@@ -180,7 +181,9 @@ class CaseReader:
         own = pc.field("case_id").isin(pa.array(sorted(together([case_id], merges)), pa.string()))
         return self.reader.rows("case_events", CASE_EVENTS.names, own).sort_by("number")
 
-    def _at(self, name: Table, column: str, numbers: Ints, columns: Sequence[str] | None = None) -> pa.Table:
+    def _at(
+        self, name: Table, column: str, numbers: npt.NDArray[np.int64], columns: Sequence[str] | None = None
+    ) -> pa.Table:
         table = self.reader.table(name)
         if table is None:
             return self.reader.rows(name, list(columns or [column]))
@@ -261,8 +264,8 @@ def _compared(name: str, document: Mapping[str, Any], lake: Sequence[Any]) -> Pa
         return PartCheck(name, "changed in the file", len(items))
     if digest_of(lake) == document["digests"][name]:
         return PartCheck(name, "same", len(items))
-    told, held = _texts(items), _texts(lake)
-    return PartCheck(name, "differs from the lake", len(items), len(told - held), len(held - told))
+    given, held = _texts(items), _texts(lake)
+    return PartCheck(name, "differs from the lake", len(items), len(given - held), len(held - given))
 
 
 def _attached(events: pa.Table) -> pa.Table:
@@ -279,8 +282,8 @@ def _with(rows: pa.Table, column: str, values: pa.ChunkedArray | pa.Array) -> pa
     return rows.filter(pc.is_in(rows[column], pc.unique(values)))
 
 
-def _numbers(values: pa.ChunkedArray | pa.Array) -> Ints:
-    return cast("Ints", pc.unique(values).sort().to_numpy(zero_copy_only=False))
+def _numbers(values: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.int64]:
+    return cast("npt.NDArray[np.int64]", pc.unique(values).sort().to_numpy(zero_copy_only=False))
 
 
 def _written(content: object) -> str:

@@ -9,7 +9,7 @@ kind of fraud that its labels name.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -34,7 +34,6 @@ CaseEvent = Literal[
     "absorbed",
     "undone",
 ]
-CASE_EVENT_NAMES: tuple[CaseEvent, ...] = get_args(CaseEvent)
 ALERTED: CaseEvent = "alerted"
 MOMENT = pl.Datetime("us", "UTC")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import polars as pl
@@ -12,7 +12,7 @@ from streaming.cases.case_frames import FRAME, LIGHT, MEMBERS, MOVES, frame_of, 
 from streaming.cases.folding import CASES, fold, homes_of, newest_revisions, together, without_undone
 from streaming.delta.lake import Stamp
 from streaming.delta.shared_table import SharedTable
-from streaming.delta.stored import open_for_reading
+from streaming.delta.table_versions import open_for_reading
 from streaming.store.place import Place
 
 _STREAM, _GROUPED = "cases", "cases/grouped"
@@ -66,13 +66,18 @@ class CaseMemory:
         found = members.with_columns(pl.col("case_id").replace(homes)).filter(pl.col("case_id") == case_id)
         return newest_revisions(found.sort("number")).sort("outbox_seq")
 
-    def home_of_alert(self, alert_id: str) -> str | None:
-        """Return the case that an alert belongs to now, None for none."""
-        known = self.members.filter(pl.col("alert_id") == alert_id)["case_id"]
-        if len(known) == 0:
-            return None
-        first = str(known[0])
-        return homes_of(without_undone(self.of(first)[0])).get(first, first)
+    def homes_of_alerts(self, alert_ids: Sequence[str]) -> dict[str, str]:
+        """Return the case that each of some alerts belongs to now, without those that belong to none.
+
+        All are looked for in one pass: there may be millions.
+        """
+        known = self.members.filter(pl.col("alert_id").is_in(list(alert_ids)))
+        first_of = dict(known.select("alert_id", "case_id").reverse().iter_rows())
+        homes = {
+            each: homes_of(without_undone(self.of(each)[0])).get(each, each)
+            for each in set(first_of.values())
+        }
+        return {alert: homes[first] for alert, first in first_of.items()}
 
 
 class CaseStore:

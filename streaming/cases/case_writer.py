@@ -16,6 +16,7 @@ import polars as pl
 
 from schemas.cases import CaseSettings
 from schemas.errors import ConflictError
+from schemas.instants import Clock
 from streaming.cases.actions import (
     Actor,
     CaseAction,
@@ -29,7 +30,6 @@ from streaming.cases.case_store import NOTHING, CaseStore
 from streaming.cases.choosing import CaseFilter, as_of, most_urgent_first
 from streaming.cases.orders import Order
 
-Clock = Callable[[], datetime]
 _ACTION_BYTES, _SHORTEST_ID = 12, 4
 
 
@@ -62,11 +62,13 @@ class MassUpdate:
         meant: how many cases the filter fits.
         changed: how many of them were changed, or would be.
         refused: why the others were not → how many, the commonest first.
+        cases: the ids of those that were changed; none of those that only would be.
     """
 
     meant: int
     changed: int
     refused: Mapping[str, int] = field(default_factory=dict)
+    cases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,13 +111,15 @@ class CaseWriter:
         into = self.whole(order.into) if order.what == "merge" else None
         self._write([case_id], lambda by: order.within(into).action(by, self.settings), author, into)
 
-    def undo(self, case_id: str, author: CaseAuthor) -> None:
-        """Take back the last action on a case; see book.CaseBook.undo."""
+    def undo(self, case_id: str, author: CaseAuthor) -> tuple[str, ...]:
+        """Take back the last action on a case; return those it was done to. See book.CaseBook.undo."""
         self.store.refresh()
         memory = self.store.memory
         last = memory.cases.filter(pl.col("case_id") == case_id)["last_action"][0] or ""
         names = dict.fromkeys([case_id, *memory.moves.filter(pl.col("action") == last)["case_id"]])
         self._write(list(names), lambda _: undo(last, irrevocable()), author)
+        done_before = self._done(author.action_id()) if author.key else ()
+        return tuple(done_before or names)
 
     def claim_next(self, wanted: CaseFilter, author: CaseAuthor) -> str | None:
         """Take the most urgent case that nobody has; see book.CaseBook.claim_next."""
@@ -146,12 +150,13 @@ class CaseWriter:
             by, action_id = Actor(author.who, self.clock()), author.action_id()
             known = self._done(action_id)
             if known:
-                outcome[:] = [MassUpdate(len(known), len(known))]
+                outcome[:] = [MassUpdate(len(known), len(known), cases=tuple(known))]
                 return NOTHING
             action = order.within(into).action(by, self.settings)
             judged = wanted.of(self.now(by.now)).with_columns(action.refused.alias("refusal"))
             fits = judged.filter(pl.col("refusal").is_null())
-            outcome[:] = [MassUpdate(judged.height, fits.height, _counted(judged["refusal"]))]
+            changed = () if dry_run else tuple(fits["case_id"])
+            outcome[:] = [MassUpdate(judged.height, fits.height, _counted(judged["refusal"]), changed)]
             if expected is not None and fits.height != expected:
                 raise ConflictError(f"{fits.height:,} cases would be changed now, not {expected:,}")
             return rows_of(fits, action, action_id, by, self._target(into))

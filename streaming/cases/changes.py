@@ -16,7 +16,7 @@ from streaming.cases.case_store import CaseMemory
 from streaming.cases.folding import fold, together
 
 _OPENED, _CLOSED = "opened", "closed"
-_TOLD = ("number", "event", "case_id", "at", "who", "reason", "text")
+_FIELDS = ("number", "event", "case_id", "at", "who", "reason", "text")
 _STATE = (
     "status", "severity", "level", "kind", "entity", "entity_id", "rule", "alerts", "amount", "currency",
     "opened_at", "assignee",
@@ -43,11 +43,11 @@ def changes_of(
     change = named.then(pl.format("closed_{}", "reason")).otherwise("event")
     rows = memory.moves.filter(pl.col("number") >= first).filter(change.is_in(list(wanted))).sort("number")
     rows = rows if case_id is None else rows.filter(pl.col("case_id") == case_id)
-    found = (_told(memory, row) for row in rows.iter_rows(named=True))
+    found = (_change_of(memory, row) for row in rows.iter_rows(named=True))
     return list(islice((each for each in found if each is not None), most))
 
 
-def _told(memory: CaseMemory, row: dict[str, Any]) -> dict[str, Any] | None:
+def _change_of(memory: CaseMemory, row: dict[str, Any]) -> dict[str, Any] | None:
     # The alert that opens a case is the row behind, of the same commit.
     upto = row["number"] + (row["event"] == _OPENED)
     moves = memory.moves.filter(pl.col("number") <= upto)
@@ -56,4 +56,4 @@ def _told(memory: CaseMemory, row: dict[str, Any]) -> dict[str, Any] | None:
     state = fold(moves.filter(own), members).filter(pl.col("case_id") == row["case_id"])
     if state.height == 0:
         return None
-    return {**{name: row[name] for name in _TOLD}, "case": state.select(_STATE).to_dicts()[0]}
+    return {**{name: row[name] for name in _FIELDS}, "case": state.select(_STATE).to_dicts()[0]}

@@ -11,12 +11,12 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
-from datetime import datetime
 
 import polars as pl
 import pyarrow as pa
 
 from schemas.errors import RetryableError
+from schemas.instants import Clock
 from schemas.label import GIVEN
 from streaming.cases.actions import LABELLING
 from streaming.cases.case_store import NOTHING, CaseMemory, CaseStore
@@ -37,9 +37,7 @@ class ClosingLabels:
         clock: current time in UTC.
     """
 
-    def __init__(
-        self, store: CaseStore, book: Callable[[], LabelBook], clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, store: CaseStore, book: Callable[[], LabelBook], clock: Clock) -> None:
         self._store, self._open, self._clock = store, book, clock
         self._book: LabelBook | None = None
         self._said = set[int]()

@@ -17,9 +17,9 @@ def timeline_of(moves: pl.DataFrame, members: pl.DataFrame) -> list[dict[str, An
     where an action was taken back.
     """
     back = moves.filter(pl.col("event") == "undone")["other"]
-    told = moves.with_columns(pl.when(pl.col("action").is_in(back.implode())).then(True).alias("undone"))
+    marked = moves.with_columns(pl.when(pl.col("action").is_in(back.implode())).then(True).alias("undone"))
     joined = members.group_by("case_id", "at", "alerted_at", "revision").agg(
         pl.col("number").min(), pl.len().alias("alerts"), pl.lit(ALERTED).alias("event")
     )
-    whole = pl.concat([told, joined], how="diagonal_relaxed").sort("number")
+    whole = pl.concat([marked, joined], how="diagonal_relaxed").sort("number")
     return [{name: each for name, each in row.items() if each is not None} for row in whole.to_dicts()]

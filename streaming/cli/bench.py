@@ -42,13 +42,43 @@ def bench_throughput(
     rounds: Annotated[int, typer.Option(help="How many times the two take turns.", min=1)] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """The whole pipeline against bare Spark from Kafka to Delta, in one run on one topic.
+    """The whole pipeline against bare Spark from Kafka to Delta, on three shapes of events in one run.
+
+    Exit code 1 where it is not twice as fast on each of them.
 
     Example: `flagstream bench throughput --events 1500000`
     """
     from benchmarks.throughput import measure
 
-    measure(events, batch, rounds, as_json=as_json)
+    raise typer.Exit(0 if measure(events, batch, rounds, as_json=as_json) else 1)
+
+
+@bench_app.command("cluster")
+def bench_cluster(
+    events: Annotated[
+        int, typer.Option(help="Events to measure over, after warm-up.", min=100_000)
+    ] = 1_600_000,
+    batch: Annotated[int, typer.Option(help="Records per micro-batch.", min=1_000)] = 400_000,
+    rounds: Annotated[int, typer.Option(help="How many times they take turns.", min=1)] = 1,
+    customers: Annotated[
+        int, typer.Option(help="Customers (entities); there is a terminal to five.", min=1_000)
+    ] = 50_000,
+    entities: Annotated[
+        int, typer.Option(help="Entities beside which scoring is measured, and beside a tenth.", min=10_000)
+    ] = 2_000_000,
+    as_json: AsJson = False,
+) -> None:
+    """Local execution against one and two executors of a Spark cluster, with and without buckets.
+
+    Rates, processor time and bytes an event; the driver's own share of scoring; scoring beside many entities,
+    with an executor lost and with a busy customer; and a model of the rate by executor cores. Some ten
+    minutes; it prints how far it is.
+
+    Example: `flagstream bench cluster --json`
+    """
+    from benchmarks.cluster import measure
+
+    measure(events, batch, rounds, customers, entities, as_json=as_json)
 
 
 @bench_app.command("decode")
@@ -69,18 +99,21 @@ def bench_decode(
 def bench_metrics(
     events: Annotated[
         int, typer.Option(help="Events to measure over, after warm-up.", min=100_000)
-    ] = 2_000_000,
-    batch: Annotated[int, typer.Option(help="Records per micro-batch.", min=1_000)] = 500_000,
-    rounds: Annotated[int, typer.Option(help="How many times the three take turns.", min=1)] = 5,
+    ] = 1_000_000,
+    batch: Annotated[int, typer.Option(help="Records per micro-batch.", min=1_000)] = 250_000,
+    rounds: Annotated[int, typer.Option(help="How many times the three take turns.", min=1)] = 15,
     as_json: AsJson = False,
 ) -> None:
     """Processor time of the pipeline unwatched, with metrics that are scraped, and with traces, in turns.
 
-    Example: `flagstream bench metrics --rounds 3`
+    Ends with exit code 1 where metrics cost more than 1 %, by the median of all pairs.
+
+    Example: `flagstream bench metrics --rounds 30`
     """
     from benchmarks.metrics import measure
 
-    measure(events, batch, rounds, as_json=as_json)
+    if not measure(events, batch, rounds, as_json=as_json):
+        raise typer.Exit(1)
 
 
 @bench_app.command("stalled")
@@ -244,13 +277,35 @@ def bench_desk(
     alerts: Annotated[int, typer.Option(help="Alerts in the lake.", min=1_000)] = 1_000_000,
     as_json: AsJson = False,
 ) -> None:
-    """How long lists of alerts, single alerts and entities take over HTTP, and what the server remembers.
+    """How long lists, alerts, cases, entities, pages and scores take over HTTP, and what pages weigh.
+
+    Scores are measured beside an agent that runs. It takes some minutes and prints how far it is.
 
     Example: `flagstream bench desk --alerts 100000`
     """
     from benchmarks.desk import measure
 
     measure(alerts, as_json=as_json)
+
+
+@bench_app.command("beside")
+def bench_beside(
+    alerts: Annotated[int, typer.Option(help="Alerts in the server's other lake.", min=1_000)] = 100_000,
+    pairs: Annotated[int, typer.Option(help="How many times the two take turns.", min=1)] = 7,
+    seconds: Annotated[float, typer.Option(help="Seconds that count, of each turn.", min=5)] = 25,
+    as_json: AsJson = False,
+) -> None:
+    """Latency of a running agent's alerts with and without a server that answers 20 requests/s beside it.
+
+    Requests are lists, pages of alerts, entities and scores; at the end scores alone, 20/s. Ends with exit
+    code 1 where the p99 of the alerts is more than 10 % longer with the server, by the median of all pairs.
+
+    Example: `flagstream bench beside --pairs 9`
+    """
+    from benchmarks.beside import measure
+
+    if not measure(alerts, pairs, seconds, as_json=as_json):
+        raise typer.Exit(1)
 
 
 @bench_app.command("cases")

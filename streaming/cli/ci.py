@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from streaming.cli.options import AsJson
+
 _SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
@@ -22,6 +24,7 @@ def ci(
     summary: Annotated[
         Path | None, typer.Option(help="Append the report here; standard output if absent.", envvar=_SUMMARY)
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check specs, policies, rules and prompts, and try each spec on simulated transactions.
 
@@ -33,4 +36,5 @@ def ci(
     from streaming.commands.ci import check_folders
     from streaming.commands.fixture_lake import Fixture
 
-    raise typer.Exit(check_folders(folders, base or [], Fixture(rows=rows, seed=seed), summary))
+    fixture = Fixture(rows=rows, seed=seed)
+    raise typer.Exit(check_folders(folders, base or [], fixture, summary, as_json=as_json))

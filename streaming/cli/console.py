@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
+from schemas.errors import ConfigurationError
 from streaming.cli.options import AsJson
 
 
@@ -16,7 +18,7 @@ def console(
     token: Annotated[
         str,
         typer.Option(
-            envvar="FLAGSTREAM_TOKEN", prompt="Your token", hide_input=True, show_envvar=False,
+            envvar="FLAGSTREAM_TOKEN", show_envvar=False,
             help="Better given as FLAGSTREAM_TOKEN, or entered when it is asked for: others see options.",
         ),
     ] = "",
@@ -30,4 +32,14 @@ def console(
     """
     from streaming.commands.console import show_sign_in_address
 
-    show_sign_in_address(address, token, as_json=as_json)
+    show_sign_in_address(address, token or _asked_for(), as_json=as_json)
+
+
+def _asked_for() -> str:
+    if not sys.stdin.isatty():
+        raise ConfigurationError(
+            "there is no terminal to enter a token on: give it as FLAGSTREAM_TOKEN; `flagstream token "
+            "create` makes one, and `flagstream serve --console` needs none",
+            where="console",
+        )
+    return str(typer.prompt("Your token", hide_input=True))

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from schemas.contract import load_contract
 from streaming.cli.options import (
     DEFAULT_HOME,
     AsJson,
@@ -81,9 +80,10 @@ def contract_check(
     Examples: `flagstream contract check payments.yaml payments.csv`,
     `flagstream contract check handbook --topic handbook --records 10000 --max-rejected 0.01`
     """
-    from streaming.commands.contract import SampleWanted, check, one_file
+    from streaming.commands.contract import SampleWanted, check, contract_for, one_file
     from streaming.files.dialect import TextOptions
 
     wanted = SampleWanted(one_file(sample, file), topic, records, TextOptions(encoding, delimiter, decimal))
-    passed = check(settings_in(home), load_contract(contract), wanted, max_rejected, as_json=as_json)
+    meant = contract_for(contract, wanted.file)
+    passed = check(settings_in(home), meant, wanted, max_rejected, as_json=as_json)
     raise typer.Exit(0 if passed else 1)

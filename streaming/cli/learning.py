@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from schemas.documents import is_path
+from schemas.errors import ConfigurationError
 from streaming.cli.options import (
     DEFAULT_HOME,
     AsJson,
@@ -19,7 +21,7 @@ from streaming.cli.options import (
     agent_in,
     spec_named,
 )
-from streaming.cli.spans import TIMES
+from streaming.cli.spans import TIME, TIMES
 
 
 def evaluate(
@@ -29,7 +31,10 @@ def evaluate(
         list[datetime], typer.Option(formats=["%Y-%m-%d"], help="First day of a test week; repeatable.")
     ],
     spec: Annotated[
-        str | None, typer.Option(help="Spec; by default the shipped one named as the contract.")
+        str | None,
+        typer.Option(
+            help="Spec; by default the shipped one named as the contract. A file of yours needs one."
+        ),
     ] = None,
     mode: Annotated[str, typer.Option(help="unlabelled, delayed or trained.")] = "unlabelled",
     label_delay: Annotated[str, typer.Option(help="Duration from a transaction to its label.")] = "7d",
@@ -46,8 +51,13 @@ def evaluate(
     without one are left out of the figures and counted.
 
     Example: `flagstream evaluate tx*.parquet --contract handbook --mode delayed --test-start 2018-07-04`,
-    where tx*.parquet are your own labelled files.
+    where tx*.parquet are your own labelled files; with a contract of your own, add `--spec my-agent.yaml`.
     """
+    if spec is None and is_path(contract):
+        raise ConfigurationError(
+            "scores are computed under a spec: name yours by --spec, such as --spec my-agent.yaml",
+            where=contract,
+        )
     from streaming.commands.evaluate import show_evaluation
     from streaming.files.dialect import TextOptions
 
@@ -64,7 +74,7 @@ def train(
     home: Home = DEFAULT_HOME,
     until: Annotated[
         datetime | None,
-        typer.Option(formats=TIMES, help="UTC; later events and labels are left out."),
+        typer.Option(formats=TIMES, metavar=TIME, help="UTC; later events and labels are left out."),
     ] = None,
     labels: Annotated[
         str,

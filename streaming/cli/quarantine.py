@@ -10,7 +10,7 @@ import typer
 
 from schemas.errors import ConfigurationError
 from streaming.cli.options import DEFAULT_HOME, AsJson, Home, SpecName, agent_in
-from streaming.cli.spans import TIMES
+from streaming.cli.spans import TIME, TIMES
 
 quarantine_app = typer.Typer(
     no_args_is_help=True, help="Inspect rejected records, and take them in after all."
@@ -26,9 +26,10 @@ FirstOffset = Annotated[
 ]
 LastOffset = Annotated[int | None, typer.Option(help="Last offset, inclusive; the latest if absent.", min=0)]
 Since = Annotated[
-    datetime | None, typer.Option(formats=TIMES, help="Broker time of the record in UTC, inclusive.")
+    datetime | None,
+    typer.Option(formats=TIMES, metavar=TIME, help="Broker time of the record in UTC, inclusive."),
 ]
-Until = Annotated[datetime | None, typer.Option(formats=TIMES, help="Exclusive.")]
+Until = Annotated[datetime | None, typer.Option(formats=TIMES, metavar=TIME, help="Exclusive.")]
 
 
 @quarantine_app.command("list")

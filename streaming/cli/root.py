@@ -136,7 +136,7 @@ def doctor(
     raise typer.Exit(0 if show_machine(settings, named, as_json=as_json) else 3)
 
 
-@app.command(hidden=True)
+@app.command()
 def fetch(
     home: Home = DEFAULT_HOME,
     msk: Annotated[

@@ -24,7 +24,7 @@ def verify_audit(agent: PlacedAgent, copy: Path | None, *, as_json: bool) -> boo
     Raises:
         ConfigurationError: see check_known.
     """
-    check_known(agent)
+    check_known(agent, among_others=True)
     found = check_audit(AuditPlaces(agent), copy)
     print_json(found.facts()) if as_json else show_check(found, Terminal())
     return found.sound
@@ -47,7 +47,7 @@ def show_audit(agent: PlacedAgent, kind: str | None, count: int, *, as_json: boo
     Raises:
         ConfigurationError: see check_known.
     """
-    check_known(agent)
+    check_known(agent, among_others=True)
     rows = newest_events(AuditPlaces(agent), kind, count)
     if as_json:
         for row in rows:

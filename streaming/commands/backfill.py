@@ -11,10 +11,12 @@ from typing import cast
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.instants import moment_of
+from schemas.lake_tables import lake_schemas
 from schemas.spec import AgentSpec
-from streaming.audit.access import tell_done
+from streaming.audit.access import record_done
+from streaming.audit.audit_log import AuditPlaces
 from streaming.batch.backfill_mark import BackfillMark, contract_so_far, newest_decision, unfinished_backfill
-from streaming.batch.compose import build_engine_on_rules, keep_model, lake_schemas
+from streaming.batch.compose import build_engine_on_rules, keep_model
 from streaming.batch.mending import mend
 from streaming.commands.feeds import say_how_read
 from streaming.definition.agent_definition import AgentDefinition
@@ -29,7 +31,6 @@ from streaming.output.facts import show_facts
 from streaming.output.terminal import progress_bar, say_error
 from streaming.run.ownership import owned
 from streaming.setup.process import prepare_process
-from streaming.store.place import Place
 from streaming.versions.arithmetic import with_arithmetic
 
 
@@ -38,7 +39,7 @@ def load_history(agent: PlacedAgent, path: Path, *, as_json: bool, options: Text
     done = run_backfill(agent, path, options)
     if done["history_until"] is not None:
         say_error(_where_to_go_on(agent.spec, str(done["history_until"])))
-    tell_done(agent, "backfill", cast("int", done["stored"]), begins_log=True)
+    record_done(agent, "backfill", cast("int", done["stored"]), begins_log=True)
     show_facts(done, as_json=as_json)
 
 
@@ -47,10 +48,12 @@ def run_backfill(agent: PlacedAgent, path: Path, options: TextOptions = FOUND) -
 
     Raises:
         MachineError: the state cannot be kept where it is to be.
-        ConfigurationError: the source cannot be read, or the agent has stored something else already; nothing
-            was written.
+        ConfigurationError: the source cannot be read, the agent has stored something else already, or its
+            audit log needs a key; nothing was written.
     """
-    definition = AgentDefinition.load(agent.spec, kept=contract_so_far(agent.lake, agent.spec))
+    if not agent.lake.is_local:
+        AuditPlaces(agent).first_key()  # none is made in a store
+    definition = AgentDefinition.load(agent.spec, kept=contract_so_far(agent))
     source = source_to_load(agent, definition.contract, path, options)
     say_how_read(source.said)
     with progress_bar() as progress:
@@ -61,7 +64,7 @@ def run_backfill(agent: PlacedAgent, path: Path, options: TextOptions = FOUND) -
         done = load(agent, source, lambda rows: progress.update(task, completed=rows))
     seconds = time.monotonic() - began
     per_s = round(done.read / max(seconds, 1e-9), 1)
-    until = _history_until(agent.lake, agent.spec)
+    until = _history_until(agent)
     facts = {
         "seconds": round(seconds, 3),
         "events_per_s": per_s,
@@ -71,9 +74,9 @@ def run_backfill(agent: PlacedAgent, path: Path, options: TextOptions = FOUND) -
     return {**asdict(done), **facts}
 
 
-def _history_until(lake: Place, spec: AgentSpec) -> str | None:
+def _history_until(agent: PlacedAgent) -> str | None:
     """Return the latest event time that was stored, ISO 8601, None where nothing was."""
-    decision = newest_decision(lake, spec.tables)
+    decision = newest_decision(agent)
     if decision is None or not decision.next_sequence:
         return None
     return moment_of(decision.watermark_us).isoformat()
@@ -104,11 +107,10 @@ def source_to_load(
     Raises:
         ConfigurationError: it may not, or cannot be read.
     """
-    lake = agent.lake
-    left = unfinished_backfill(lake, agent.spec)
+    left = unfinished_backfill(agent)
     if left is None:
         source = open_history(path, contract, options=options)
-        _check_nothing_stored(lake, agent.spec, source)
+        _check_nothing_stored(agent, source)
         return source
     source = open_history(path, contract, left.version, options)
     if source.digest != left.digest:
@@ -142,13 +144,13 @@ def load(
         return Backfill(engine, lake, source, reached=reached).run(on_progress)
 
 
-def _check_nothing_stored(lake: Place, spec: AgentSpec, source: HistorySource) -> None:
+def _check_nothing_stored(agent: PlacedAgent, source: HistorySource) -> None:
     """What a first batch had set aside when it was cut off belongs to its source."""
-    decision = newest_decision(lake, spec.tables)
+    decision = newest_decision(agent)
     mark = None if decision is None else BackfillMark.of(decision.pins)
     if mark is not None:
-        raise ConfigurationError(f"the backfill of {mark.source} is finished", where=str(lake))
-    reader = LakeReader(lake, spec.tables)
+        raise ConfigurationError(f"the backfill of {mark.source} is finished", where=str(agent.lake))
+    reader = LakeReader.of(agent)
     stored = reader.count("transactions"), reader.count("batches")
     aside = reader.rows("quarantine", ["query_id"]), reader.rows("duplicates", ["query_id"])
     others = (set(rows["query_id"].to_pylist()) - {source.query_id} for rows in aside)
@@ -156,5 +158,5 @@ def _check_nothing_stored(lake: Place, spec: AgentSpec, source: HistorySource) -
         raise ConfigurationError(
             "the agent has stored transactions already, and history can only come before all else: "
             "give it a new name",
-            where=str(lake),
+            where=str(agent.lake),
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from schemas.documents import decoded, parse_json
 from schemas.errors import ConfigurationError
-from streaming.audit.access import tell_done, tell_read
+from streaming.audit.access import record_done_each, record_read
+from streaming.audit.case_notes import notes_of
 from streaming.cases.actions import MOST_BYTES
 from streaming.cases.book import CaseBook
 from streaming.cases.case_file import PARTS, CaseReader, check_case_file
@@ -23,6 +25,8 @@ from streaming.output.tables import show_text
 from streaming.output.terminal import Terminal, print_json
 from streaming.store.whole_files import replace_file
 from streaming.versions.moving import default_author
+
+_NOTHING_MORE: Mapping[str, str] = {}
 
 
 def list_cases(
@@ -39,7 +43,7 @@ def list_cases(
         ConfigurationError: `after` is nothing that an earlier page has given.
     """
     book = _grouped(agent)
-    tell_read(agent, "case-list", [agent.spec.tables.case_events])
+    record_read(agent, "case-list", [agent.spec.tables.case_events])
     page = book.page(wanted, limit, after)
     if as_json:
         cases = [each.document for each in page.cases]
@@ -55,13 +59,13 @@ def show_case(agent: PlacedAgent, case_id: str, *, as_json: bool) -> None:
         ConfigurationError: there is no such case.
     """
     book = _grouped(agent)
-    tell_read(agent, "case-show", [agent.spec.tables.case_events])
-    case, alerts, told = book.case(case_id), book.alerts_of(case_id), book.timeline(case_id)
+    record_read(agent, "case-show", [agent.spec.tables.case_events])
+    case, alerts, timeline = book.case(case_id), book.alerts_of(case_id), book.timeline(case_id)
     if as_json:
-        whole = {"case": case.document, "alerts": alerts.to_dicts(), "timeline": told}
+        whole = {"case": case.document, "alerts": alerts.to_dicts(), "timeline": timeline}
         print_json(whole, default=lambda at: at.isoformat())
     else:
-        show_one(case, alerts, told, Terminal())
+        show_one(case, alerts, timeline, Terminal())
 
 
 def claim_case(
@@ -82,7 +86,7 @@ def claim_case(
     if taken is None:
         print_json(None) if as_json else show_text(Terminal(), "no open case that nobody has")
         return False
-    _done(agent, "case-claim", taken, as_json=as_json)
+    _done(agent, "case-claim", taken, author, as_json=as_json)
     return True
 
 
@@ -100,8 +104,9 @@ def act_on(
     Raises:
         FlagstreamError: see CaseBook.act.
     """
-    case = _grouped(agent).act(case_id, order, who or default_author(), seen)
-    _done(agent, f"case-{order.what}", case, as_json=as_json)
+    author = who or default_author()
+    case = _grouped(agent).act(case_id, order, author, seen)
+    _done(agent, f"case-{order.what}", case, author, _noted(order), as_json=as_json)
 
 
 def attach_file(agent: PlacedAgent, case_id: str, file: Path, who: str | None, *, as_json: bool) -> None:
@@ -122,8 +127,10 @@ def undo_last(agent: PlacedAgent, case_id: str, who: str | None, seen: int | Non
     Raises:
         FlagstreamError: see CaseBook.undo.
     """
-    case = _grouped(agent).undo(case_id, who or default_author(), seen)
-    _done(agent, "case-undo", case, as_json=as_json)
+    author = who or default_author()
+    done = _grouped(agent).undo(case_id, author, seen)
+    _record(agent, "case-undo", done.cases, author)
+    show_facts(done.case.document, as_json=as_json)
 
 
 def update_cases(
@@ -147,7 +154,7 @@ def update_cases(
     book, author = _grouped(agent), who or default_author()
     done = book.mass(wanted, order, author, dry_run=dry_run, expected=expected)
     if not dry_run:
-        tell_done(agent, f"case-{order.what}", done.changed)
+        _record(agent, f"case-{order.what}", done.cases, author, _noted(order))
     refused = [{"why": why, "cases": count} for why, count in done.refused.items()]
     facts = {"meant": done.meant, "changed": done.changed, "dry_run": dry_run, "refused": refused}
     show_facts(facts, as_json=as_json)
@@ -163,7 +170,7 @@ def export_case(agent: PlacedAgent, case_id: str, file: Path, *, as_json: bool) 
     reader = _reader(agent)
     document = reader.document(whole)
     tables = ("case_events", "alerts", "transactions", "batches", "labels")
-    tell_read(agent, "case-export", [getattr(agent.spec.tables, each) for each in tables])
+    record_read(agent, "case-export", [getattr(agent.spec.tables, each) for each in tables])
     replace_file(file, json.dumps(document, indent=1).encode())
     counts = {name: len(document[name]) for name in PARTS if name != "case"}
     show_facts({"file": str(file), "case": whole, **counts, "digest": document["digest"]}, as_json=as_json)
@@ -179,7 +186,7 @@ def verify_file(agent: PlacedAgent, file: Path, *, as_json: bool) -> bool:
     if not isinstance(document, dict):
         raise ConfigurationError("expected a JSON object", where=str(file))
     checks = check_case_file(document, _reader(agent))
-    tell_read(agent, "case-verify", [agent.spec.tables.case_events, agent.spec.tables.alerts])
+    record_read(agent, "case-verify", [agent.spec.tables.case_events, agent.spec.tables.alerts])
     print_json([asdict(each) for each in checks]) if as_json else show_checks(checks, Terminal())
     return all(each.state == "same" for each in checks)
 
@@ -192,9 +199,32 @@ def _grouped(agent: PlacedAgent) -> CaseBook:
 
 
 def _reader(agent: PlacedAgent) -> CaseReader:
-    return CaseReader(LakeReader(agent.lake, agent.spec.tables), agent.name)
+    return CaseReader(LakeReader.of(agent), agent.name)
 
 
-def _done(agent: PlacedAgent, command: str, case: CaseState, *, as_json: bool) -> None:
-    tell_done(agent, command, 1)
+def _done(
+    agent: PlacedAgent,
+    command: str,
+    case: CaseState,
+    who: str,
+    noted: Mapping[str, str] = _NOTHING_MORE,
+    *,
+    as_json: bool,
+) -> None:
+    _record(agent, command, [case.case_id], who, noted)
     show_facts(case.document, as_json=as_json)
+
+
+def _noted(order: Order) -> Mapping[str, str]:
+    return {"reason": order.reason} if order.what == "close" else _NOTHING_MORE
+
+
+def _record(
+    agent: PlacedAgent,
+    command: str,
+    case_ids: Sequence[str],
+    who: str,
+    noted: Mapping[str, str] = _NOTHING_MORE,
+) -> None:
+    """Have the audit log name the cases, and the author by the name that they have given themselves."""
+    record_done_each(agent, command, [{"who": who, **noted, **each} for each in notes_of(case_ids)])

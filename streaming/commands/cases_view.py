@@ -32,7 +32,7 @@ def show_cases(page: CasePage, console: Terminal) -> None:
 
 
 def show_one(
-    case: CaseState, alerts: pl.DataFrame, told: Sequence[Mapping[str, Any]], console: Terminal
+    case: CaseState, alerts: pl.DataFrame, timeline: Sequence[Mapping[str, Any]], console: Terminal
 ) -> None:
     """Print a case, its alerts, and what has happened to it."""
     show_block(console, {name: _shown(value) for name, value in case.document.items() if value is not None})
@@ -42,7 +42,7 @@ def show_one(
     console.print()
     show_table(console, heads, rows, _title(alerts.height))
     console.print()
-    events = ((_shown(each["at"]), _event(each), each.get("who"), _said(each)) for each in told)
+    events = ((_shown(each["at"]), _event(each), each.get("who"), _said(each)) for each in timeline)
     show_table(console, ("at (UTC)", "event", "who", "what"), events)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.contract import EventContract
+from schemas.contract import EventContract, load_contract
 from schemas.counts import count_of
+from schemas.documents import is_path
 from schemas.errors import ConfigurationError
 from streaming.commands.broker import broker_of
 from streaming.commands.feeds import say_how_read
@@ -17,6 +19,7 @@ from streaming.drafting.checking import SampleCheck, check_sample
 from streaming.drafting.draft import ContractDraft, draft_of
 from streaming.drafting.sample import EventSample, FileSample, TopicSample
 from streaming.files.dialect import FOUND, TextOptions
+from streaming.home.private_files import open_to_others
 from streaming.home.settings import Settings
 from streaming.kafka.schema_registry import schema_source
 from streaming.kafka.topic import newest_messages
@@ -24,7 +27,7 @@ from streaming.output.facts import show_facts
 from streaming.output.tables import show_table
 from streaming.output.terminal import Terminal, print_json, say_error, say_line
 
-_OFTEN, _ENOUGH_TO_TELL = 0.2, 20
+_OFTEN, _ENOUGH_ROWS = 0.2, 20
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,32 @@ def one_file(given: Path | None, named: Path | None) -> Path | None:
     if given is not None and named is not None:
         raise ConfigurationError("the sample is given twice: leave one out", where="--file")
     return given or named
+
+
+def contract_for(contract: str, sample: Path | None) -> EventContract:
+    """Return a contract by its file or the name of a shipped one.
+
+    Raises:
+        ConfigurationError: it cannot be read; where the sample stands in its place that is said.
+    """
+    try:
+        return load_contract(contract)
+    except ConfigurationError:
+        is_swapped = sample is not None and _is_contract(sample)
+        if not is_swapped and (is_path(contract) or not Path(contract).exists()):
+            raise
+    right = shlex.join(
+        ["flagstream", "contract", "check", str(sample) if is_swapped else "CONTRACT", contract]
+    )
+    raise ConfigurationError(f"the contract comes first: {right}", where="contract check")
+
+
+def _is_contract(file: Path) -> bool:
+    try:
+        load_contract(str(file.absolute()))
+    except ConfigurationError:
+        return False
+    return True
 
 
 def infer(settings: Settings, wanted: SampleWanted, to: Path | None, *, as_json: bool) -> None:
@@ -122,6 +151,7 @@ def _write(draft: ContractDraft, to: Path) -> None:
     try:
         with to.open("x", encoding="utf-8") as file:
             file.write(draft.text())
+        open_to_others([to])
     except FileExistsError:
         raise ConfigurationError("it exists already; name another file", where=str(to)) from None
     except OSError as fault:
@@ -161,5 +191,5 @@ def _show(found: SampleCheck, most: float) -> None:
     if found.shown_twice:
         say_error(f"{found.shown_twice:,} payments of an hour that clocks show twice: the first was taken")
     for name, share in found.largest.items():
-        if share > _OFTEN and found.accepted >= _ENOUGH_TO_TELL:
+        if share > _OFTEN and found.accepted >= _ENOUGH_ROWS:
             say_error(f"one {name} has {share:.0%} of the payments: is that one {name}, or a placeholder?")

@@ -10,7 +10,7 @@ import polars as pl
 from schemas.spec import AgentSpec
 from streaming.commands.known_agents import check_known
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.history.cost import booked, closed_batches, price_of
+from streaming.history.cost import booked, closed_batches, known_price, price_of
 from streaming.history.forecast import Forecast, basis_of, forecast, model_in_force, no_batches
 from streaming.home.placed_agent import PlacedAgent
 from streaming.output.tables import show_table, show_text
@@ -40,13 +40,12 @@ def show_forecast(agent: PlacedAgent, rate: float, compute_price: float | None, 
 
 def estimated(lake: Place, spec: AgentSpec, rate: float, compute_price: float | None) -> Forecast:
     """Return what `rate` events per second would cost."""
-    price = price_of(spec, compute_price)
-    batches = closed_batches(lake, spec, price)
+    batches = closed_batches(lake, spec, price_of(spec, compute_price))
     basis = basis_of(spec, batches, rate, _prompt_tokens(spec))
-    return forecast(spec, basis, rate, model_in_force(spec, batches), price)
+    return forecast(spec, basis, rate, model_in_force(spec, batches), known_price(spec, compute_price))
 
 
-def first_estimate(spec: AgentSpec, rate: float, compute_price: float) -> Forecast:
+def first_estimate(spec: AgentSpec, rate: float, compute_price: float | None) -> Forecast:
     """Return what `rate` events per second would cost where no lake has shown anything yet."""
     batches = no_batches()
     basis = basis_of(spec, batches, rate, _prompt_tokens(spec))
@@ -70,7 +69,21 @@ def show_estimate(found: Forecast, console: Terminal) -> None:
     rows = ((name, _shown(figure["value"]), figure["basis"]) for name, figure in basis)
     show_table(console, ("assumed", "value", "from"), rows)
     console.print()
-    show_table(console, ("estimate", "value"), ((name, _shown(value)) for name, value in facts.items()))
+    unknown = _unknown(found)
+    estimates = ((name, unknown.get(name) or _shown(value)) for name, value in facts.items())
+    show_table(console, ("estimate", "value"), estimates)
+
+
+def _unknown(found: Forecast) -> dict[str, str]:
+    """Say of each sum that is not known what would make it so."""
+    said = {}
+    if found.llm_usd_per_day is None:
+        said["llm_usd_per_day"] = f"unknown: no price of {found.model} in llm.prices of the spec"
+    if found.compute_usd_per_day is None:
+        said["compute_usd_per_day"] = "unknown: no compute_price in the spec; --compute-price names one"
+    if found.month_usd is None:
+        said["month_usd"] = "unknown"
+    return said
 
 
 def plain(found: dict[str, Any] | Forecast) -> str:

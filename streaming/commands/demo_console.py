@@ -16,7 +16,7 @@ from streaming.service.interrupts import stop_on_interrupt
 from streaming.service.worker import cause_of
 
 _USUAL = ListenAddress(8714)
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 
 
 class DemoConsole:
@@ -41,12 +41,12 @@ class DemoConsole:
     def stay(self) -> None:
         """Print the address once more and serve until Ctrl-C; return at once where nothing is served."""
         left = threading.Event()
-        with stop_on_interrupt(left, doing="ending the console"):
+        with stop_on_interrupt(left, doing="ending the console", then="nothing was open"):
             if self._own is not None and self._thread.is_alive():
                 if not self._as_json:
                     say_line("The console stays until Ctrl-C.")
                 self._own.show(as_json=self._as_json)
-            while self._thread.is_alive() and not left.wait(_LOOK_SECONDS):
+            while self._thread.is_alive() and not left.wait(_CHECK_SECONDS):
                 pass
 
     def close(self) -> None:

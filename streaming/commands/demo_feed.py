@@ -127,7 +127,7 @@ class Feed:
                 seed=demo.seed,
                 compress=_DAYS_SHOWN_PER_RUN * _SECONDS_PER_DAY / demo.seconds,
                 labels=self._labels,
-                on_progress=self._tell_sent,
+                on_progress=self._show_sent,
                 stop=self.stop,
             )
             self._wait_until_read()
@@ -138,7 +138,7 @@ class Feed:
         finally:
             self.stop.set()
 
-    def _tell_sent(self, records: int) -> None:
+    def _show_sent(self, records: int) -> None:
         done = records / self._demo.rate
         text = f"streaming payments: {done:.0f} of {self._demo.seconds:g} s"
         self.display.doing(Activity(text, done, self._demo.seconds))

@@ -35,7 +35,7 @@ def page(alerts: pl.DataFrame, result: DemoResult, spec: AgentSpec, home: Path) 
         _table(rows),
         "<h2>How the alerts were classified</h2>",
         _classified(alerts),
-        paragraph(f"Everything is in {result.lake}. Go on with:"),
+        paragraph(f"Everything is in {result.lake}. Next:"),
         *(f"<pre>{html_text(each)}</pre>" for each in next_commands(home, alerts.head(1).to_dicts())),
     ]
     return document(f"demo of {spec.name}", parts)

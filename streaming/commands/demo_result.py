@@ -106,7 +106,7 @@ def result_of(
         alerts: see with_kinds.
         begun, ended: when the run was, in seconds since 1970.
     """
-    reader, frauds = LakeReader(agent.lake, agent.spec.tables), _frauds(sent)
+    reader, frauds = LakeReader.of(agent), _frauds(sent)
     caught = alerts["transaction_id"].filter(alerts["fraud_type"].is_not_null()).n_unique()
     by_model = pl.col("classification_source") == "llm"
     due = alerts.filter(pl.col("left_at") <= datetime.fromtimestamp(ended, UTC) - _DUE_AFTER)

@@ -51,7 +51,7 @@ def show_demo(
     console.print(f"  {served_again(home)}", soft_wrap=True)
     console.print(f"The report: {address}", soft_wrap=True)
     console.print("To see it in the console:", f"  {console_command(home)}", sep="\n", soft_wrap=True)
-    console.print("Go on with:", *(f"  {each}" for each in following), sep="\n", soft_wrap=True)
+    console.print("Next:", *(f"  {each}" for each in following), sep="\n", soft_wrap=True)
 
 
 def report_of(home: Path) -> Path:

@@ -18,6 +18,7 @@ from schemas.errors import ConfigurationError, nearest
 from schemas.spec import AgentSpec, load_spec
 from streaming.commands.cost import first_estimate
 from streaming.databricks.bundle import bundle_files, write_bundle
+from streaming.databricks.bundle_tree import read_bundle
 from streaming.databricks.costs import JobCost, job_costs, month_usd
 from streaming.databricks.definition_files import SPEC
 from streaming.databricks.deployment import Deployment
@@ -33,6 +34,7 @@ from streaming.databricks.workspace import (
     connect,
     workspace_faults,
 )
+from streaming.history.cost import known_price
 from streaming.history.forecast import Forecast
 from streaming.output.facts import show_facts
 from streaming.output.tables import show_table, show_text
@@ -137,6 +139,7 @@ def deploy(
         ConfigurationError: something cannot be used.
         RetryableError: the workspace does not answer.
     """
+    read_bundle(at.folder, at.target)  # before anything of it is missed
     spec = load_spec(at.folder / SPEC)
     workspace, bundle, api, wheel = opened(at, planned=options.dry_run, **more)
     _check_job(bundle, options.job)
@@ -165,11 +168,9 @@ class _Doing:
 
     def estimate(self) -> None:
         """Say what the jobs would cost, before anything is asked for."""
-        price = self.spec.compute_price if self.options.compute_price is None else self.options.compute_price
-        costs, tokens = (
-            job_costs(self.bundle.jobs, price),
-            first_estimate(self.spec, self.options.rate, price),
-        )
+        price = known_price(self.spec, self.options.compute_price)
+        costs = job_costs(self.bundle.jobs, price or 0.0)
+        tokens = first_estimate(self.spec, self.options.rate, price)
         self.facts["estimate"] = _estimate(costs, tokens, price)
         if not self.as_json:
             _show_estimate(costs, tokens, price)
@@ -270,9 +271,10 @@ def _legible(body: Mapping[str, Any]) -> dict[str, Any]:
     return dict(found)
 
 
-def _estimate(costs: list[JobCost], tokens: Forecast, price: float) -> dict[str, Any]:
+def _estimate(costs: list[JobCost], tokens: Forecast, price: float | None) -> dict[str, Any]:
+    month = month_usd(costs, tokens)
     return {
-        "usd_per_month": round(month_usd(costs, tokens), 2),
+        "usd_per_month": None if month is None else round(month, 2),
         "usd_per_hour": price,
         "llm_usd_per_day": tokens.llm_usd_per_day,
         "events_per_second": tokens.rate,
@@ -280,11 +282,21 @@ def _estimate(costs: list[JobCost], tokens: Forecast, price: float) -> dict[str,
     }
 
 
-def _show_estimate(costs: list[JobCost], tokens: Forecast, price: float) -> None:
+def _show_estimate(costs: list[JobCost], tokens: Forecast, price: float | None) -> None:
     console = Terminal()
-    rows = [(each.job, f"{each.hours:,.0f}", f"{each.usd:,.2f}", each.basis) for each in costs]
+    usd = [None if price is None else f"{each.usd:,.2f}" for each in costs]
+    rows = [(each.job, f"{each.hours:,.0f}", cost, each.basis) for each, cost in zip(costs, usd, strict=True)]
     show_table(console, ("job", "hours a month", "USD", "from"), rows)
-    llm = f"tokens {tokens.llm_usd_per_day * 30:,.2f} where events a second are {tokens.rate:g}"
-    nodes = f"nodes at {price:g} USD an hour" if price else "nodes free, since no --compute-price is given"
-    show_text(console, f"about {month_usd(costs, tokens):,.2f} USD a month: {nodes}; {llm}")
+    month = month_usd(costs, tokens)
+    total = "an unknown sum of USD a month" if month is None else f"about {month:,.2f} USD a month"
+    nodes = (
+        "nodes: --compute-price names no price yet" if price is None else f"nodes at {price:g} USD an hour"
+    )
+    show_text(console, f"{total}: {nodes}; {_tokens_in_words(tokens)}")
     console.print()
+
+
+def _tokens_in_words(tokens: Forecast) -> str:
+    if tokens.llm_usd_per_day is None:
+        return f"tokens: llm.prices of the spec has no price of {tokens.model}"
+    return f"tokens {tokens.llm_usd_per_day * 30:,.2f} where events a second are {tokens.rate:g}"

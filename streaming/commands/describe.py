@@ -20,6 +20,7 @@ from schemas.policy import AllowedActions, Policy
 from schemas.spec import AgentSpec
 from streaming.commands.describe_page import page
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.home.private_files import open_to_others
 from streaming.kafka.grants import grants_of
 from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal, print_json, say_line
@@ -53,7 +54,10 @@ def describe_spec(spec: AgentSpec, file: str, html: Path | None, *, as_json: boo
     check_endpoint(spec, file)
     found = description(definition)
     if html is not None:
+        is_new = not html.exists()
         html.write_text(page(found.title, found.sections), encoding="utf-8")
+        if is_new:
+            open_to_others([html])
         say_line(str(html))
     elif as_json:
         print_json({"describes": found.title, **{name: dict(rows) for name, rows in found.sections.items()}})

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from schemas.counts import count_of
+from schemas.documents import is_path
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
-from streaming.audit.access import tell_read
+from streaming.audit.access import record_read
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.erasure_plan import Erasable
 from streaming.erasure.erasing import Erased, Erasure
@@ -40,12 +41,15 @@ def erase(
     wanted = wanted_of(named)
     erasure = Erasure(agent)
     if dry_run:
-        tell_read(agent, _COMMAND, [agent.spec.tables.transactions, agent.spec.tables.alerts])
+        record_read(agent, _COMMAND, [agent.spec.tables.transactions, agent.spec.tables.alerts])
         found = erasure.trial(wanted)
     else:
         _check_allowed(agent.spec)
         found = erasure.run(wanted, author.who, author.why)
-    print_json(facts_of(found, dry_run=dry_run)) if as_json else _show(found, Terminal(), dry_run=dry_run)
+    if as_json:
+        print_json(facts_of(found, dry_run=dry_run))
+    else:
+        _show(found, wanted, Terminal(), dry_run=dry_run)
 
 
 def wanted_of(named: Sequence[str]) -> list[Erasable]:
@@ -68,15 +72,20 @@ def facts_of(found: Erased, *, dry_run: bool) -> dict[str, Any]:
 def _check_allowed(spec: AgentSpec) -> None:
     policy = AgentDefinition.of(spec).policy
     if not policy.erasure:
+        advice = (
+            "let its owner add `erasure: true` to it"
+            if is_path(spec.policy)
+            else "it comes with flagstream, so name a file of your own in the spec, with `erasure: true`"
+        )
         raise ConfigurationError(
-            f"the policy {policy.policyName!r} does not allow erasures: let its owner add `erasure: true`; "
+            f"the policy {policy.policyName!r} does not allow erasures: {advice}; "
             "--dry-run counts without it",
             where="policy",
             key="erasure",
         )
 
 
-def _show(found: Erased, console: Terminal, *, dry_run: bool) -> None:
+def _show(found: Erased, wanted: Sequence[Erasable], console: Terminal, *, dry_run: bool) -> None:
     would = "would be" if dry_run else "were"
     rows = sum(found.rows.values())
     copies, states = count_of(found.snapshots, "snapshot"), count_of(found.checkpoints, "checkpoint")
@@ -85,13 +94,24 @@ def _show(found: Erased, console: Terminal, *, dry_run: bool) -> None:
     )
     if found.rows:
         show_table(console, ("table", "rows"), [(name, str(count)) for name, count in found.rows.items()])
-    for token in found.tokens:
-        show_text(console, f"In the place of the id stands {token}, which nothing leads to.")
+    for text in (*_tokens(found, wanted), *_left(found)):
+        show_text(console, text)
+
+
+def _tokens(found: Erased, wanted: Sequence[Erasable]) -> Iterator[str]:
+    """Say what stands for whom; a token in the place of nothing is not told."""
+    for each, token in zip(wanted, found.tokens, strict=False):
+        if "=".join(each) not in found.unknown:
+            yield f"In the place of the id of the {each.entity} stands {token}, which nothing leads to."
+
+
+def _left(found: Erased) -> Iterator[str]:
+    for each in found.unknown:
+        yield f"No stored transaction names {each}: is it spelt as it stands there?"
     for table, count in found.kept.items():
-        named = f"{count_of(count, 'row')} of {table}"
-        show_text(console, f"{named} name it and stay: see docs/retention-and-erasure.md.")
+        names, stay = ("names", "stays") if count == 1 else ("name", "stay")
+        rows = count_of(count, "row")
+        yield f"{rows} of {table} {names} it and {stay}: see docs/retention-and-erasure.md."
     if found.young:
         files = count_of(found.young, "file")
-        show_text(
-            console, f"{files} younger than a minute were left: enter the command once more after that."
-        )
+        yield f"{files} younger than a minute were left: enter the command once more after that."

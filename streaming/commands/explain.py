@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from schemas.event_columns import DIRECTION, REFUND
-from streaming.audit.access import tell_read
+from streaming.audit.access import record_read
 from streaming.commands.known_agents import check_known
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.explain import Explanation, explain
@@ -34,7 +34,7 @@ def explain_alert(agent: PlacedAgent, wanted: str, *, as_json: bool) -> None:
     check_known(agent)
     contract = AgentDefinition.of(agent.spec).contract
     found = explain(agent.lake, agent.spec, wanted, contract.primary_entity)
-    tell_read(agent, "explain", [agent.spec.tables.alerts, agent.spec.tables.transactions])
+    record_read(agent, "explain", [agent.spec.tables.alerts, agent.spec.tables.transactions])
     print_json(found.plain(), default=str) if as_json else show(found, Terminal())
 
 

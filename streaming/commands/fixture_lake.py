@@ -12,13 +12,14 @@ import pyarrow as pa
 
 from schemas.contract import EventContract
 from schemas.label import GIVEN
+from schemas.lake_tables import lake_schemas
 from streaming.batch.alerting import Alerted, marks_of
 from streaming.batch.closing import close_batch, stamp_for
-from streaming.batch.compose import build_engine_on_rules, lake_schemas
+from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
 from streaming.batch.queries import stamp_of
-from streaming.batch.store import BatchInHand, Stored, store
+from streaming.batch.store import CurrentBatch, Stored, store
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Lake, Stamp
 from streaming.delta.lake_reader import LakeReader
@@ -96,7 +97,7 @@ class _Writer:
         self._offset += records.num_rows
         decoded = decode(records, self._contract, closed_at)
         stamp = Stamp(stamp_of(self._engine.spec.name, self._query), number)
-        in_hand = BatchInHand(
+        batch = CurrentBatch(
             stamp=stamp,
             read=records.num_rows,
             query_id=self._query,
@@ -107,9 +108,7 @@ class _Writer:
             offsets={_TOPIC: {"0": self._offset}},
             pins=self._engine.decider.pins(),
         )
-        stored = store(
-            self._lake, in_hand, decoded.valid, decoded.rejected, self._duplicates, self._no_labels
-        )
+        stored = store(self._lake, batch, decoded.valid, decoded.rejected, self._duplicates, self._no_labels)
         self._duplicates.commit()
         self._decide(stored, closed_at)
 

@@ -26,6 +26,7 @@ from streaming.definition.agent_definition import AgentDefinition
 from streaming.drafting.agent_files import CONTRACT, SPEC, NewAgent, contract_template
 from streaming.drafting.draft import ContractDraft, draft_of
 from streaming.files.dialect import FOUND, TextOptions
+from streaming.home.private_files import open_to_others
 from streaming.home.settings import Settings
 from streaming.output.shell import program
 from streaming.output.terminal import print_json, say_error, say_line
@@ -98,13 +99,15 @@ def init_agent(settings: Settings, known: InitOptions, ask: Ask | None, *, as_js
     following = next_commands(folder, wanted, agent.topic)
     if as_json:
         written = [str(folder / name) for name in agent.files()]
-        print_json({"name": agent.name, "written": written, "next": following})
+        print_json({"name": agent.name, "written": written, "next": list(following)})
         return
     for name in agent.files():
         say_line(f"wrote {folder / name}")
     if wanted.is_template:
         say_line(f"{folder / CONTRACT} is a template: put the names of your own fields into it first.")
-    say_line("\n".join(["Go on with:", *(f"  {each}" for each in following)]))
+    say_line("Next:")
+    for command, why in following.items():
+        say_line(f"  # {why}\n  {command}")
 
 
 def asks_on(*, terminal: bool, yes: bool, known: InitOptions) -> bool:
@@ -158,18 +161,22 @@ def _sample(answer: str) -> str:
     return answer if answer in _NO_FILE else str(named_file(Path(answer), "sample"))
 
 
-def next_commands(folder: Path, wanted: InitOptions, topic: str) -> list[str]:
-    """Return how to go on, as it can be pasted."""
+def next_commands(folder: Path, wanted: InitOptions, topic: str) -> dict[str, str]:
+    """Return how to go on, as it can be pasted, and what each command is for."""
     spec, contract = (shlex.quote(str(folder / name)) for name in (SPEC, CONTRACT))
     command = program()
-    found = [f"{command} spec validate {spec}"]
+    found = {f"{command} spec validate {spec}": "checks all four files"}
     if wanted.file is not None:
         file = shlex.quote(str(wanted.file))
-        found += [
-            f"{command} contract check {contract} {file}",
-            f"{command} produce {file} --contract {contract} --topic {topic}",
-        ]
-    return [*found, f"{command} run --spec {spec}"]
+        found |= {
+            f"{command} contract check {contract} {file}": "shows which records of the sample are refused",
+            f"{command} produce {file} --contract {contract} --topic {topic}": "sends the sample",
+        }
+    follow = f"alerts --spec {spec} --follow"
+    return found | {
+        f"{command} run --spec {spec}": "decides what comes, until Ctrl-C",
+        f"{command} {follow}": "prints alerts meanwhile, in a second terminal",
+    }
 
 
 def _agent_of(settings: Settings, wanted: InitOptions) -> NewAgent:
@@ -215,6 +222,7 @@ def _write(files: Mapping[str, str], folder: Path) -> None:
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
         AgentDefinition.load(load_spec(folder / SPEC), str(folder / SPEC))
+        open_to_others([folder, *folder.iterdir()])
     except BaseException:
         shutil.rmtree(folder)
         raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from streaming.audit.access import tell_done
+from streaming.audit.access import record_done
 from streaming.commands.known_agents import check_known
 from streaming.delta.lake_reader import LakeReader
 from streaming.files.dialect import FOUND, TextOptions
@@ -36,7 +36,7 @@ def record_labels(
         ConfigurationError: the file or a column cannot be read.
     """
     done = _imported(file, _book(agent), columns, by, options)
-    tell_done(agent, "labels-import", done.stored)
+    record_done(agent, "labels-import", done.stored)
     counts = {"read": done.read, "stored": done.stored, "repeated": done.repeated, "rejected": done.rejected}
     rejects = {"rejects": done.rejects.slice(0, _SHOWN_REJECTS).to_pylist()} if as_json else {}
     show_facts({**counts, **rejects}, as_json=as_json)
@@ -58,7 +58,7 @@ def _book(agent: PlacedAgent) -> LabelBook:
 
 
 def _labels(agent: PlacedAgent) -> Place:
-    return LakeReader(agent.lake, agent.spec.tables).place("labels")
+    return LakeReader.of(agent).place("labels")
 
 
 def _imported(file: Path, book: LabelBook, columns: LabelColumns, by: str, options: TextOptions) -> Recorded:

@@ -24,7 +24,7 @@ def maintain_tables(agent: PlacedAgent, *, as_json: bool) -> None:
         DataLossError: the log of a table is torn.
         DiskError: the disk takes nothing.
     """
-    reader = LakeReader(agent.lake, agent.spec.tables)
+    reader = LakeReader.of(agent)
     known = [table for table in TABLES if reader.table(table) is not None]
     if not known:
         raise ConfigurationError("there is no lake here yet", where=str(reader.lake))

@@ -166,7 +166,7 @@ def _stored(agent: PlacedAgent, tried: TriedNotice) -> Notice:
         assert change is not None, "a case that there is was opened"
         return CaseNotice.of_change(agent.name, change)
     assert tried.alert is not None, "one of both is given"
-    row = find_alert_row(LakeReader(agent.lake, agent.spec.tables), tried.alert)
+    row = find_alert_row(LakeReader.of(agent), tried.alert)
     (document,) = alert_documents(row)
     return Notice(orjson.loads(document), document)
 

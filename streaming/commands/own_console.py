@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from schemas.errors import FlagstreamError
-from streaming.audit.access import tell_done
+from streaming.audit.access import record_done
 from streaming.commands.browser import open_in_browser
 from streaming.console.sign_in_codes import CODE_SECONDS, Holder
 from streaming.home.listen import ListenAddress
@@ -38,13 +38,13 @@ def own_token(agents: Sequence[PlacedAgent]) -> Iterator[NewToken]:
     try:
         for each in agents:
             TokenTable(each).add(drawn, name, _SCOPES, _PER_MINUTE, ends_at, who)
-            tell_done(each, "token-create", 1, begins_log=True)
+            record_done(each, "token-create", 1, begins_log=True)
         yield drawn
     finally:
         for each in agents:
             with suppress(FlagstreamError):
                 TokenTable(each).revoke(drawn.token_id, who)
-                tell_done(each, "token-revoke", 1)
+                record_done(each, "token-revoke", 1)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def evaluate_cases(
     apart: bool,
     as_json: bool,
 ) -> bool:
-    """Have a prompt label its cases and print its figures; return whether it is as good as the rules alone.
+    """Have a prompt classify its cases and print its figures; return whether rules alone are no better.
 
     Args:
         version: another version of the spec's prompt, None for the spec's own.
@@ -72,7 +72,7 @@ def evaluate_cases(
 
 
 def judge_prompt(agent: PlacedAgent, cases: TriageCases, llm: str, *, apart: bool) -> PromptFigures:
-    """Have the spec's prompt and model label the cases, however long a small model takes.
+    """Have the spec's prompt and model classify the cases, however long a small model takes.
 
     Args:
         llm: see streaming.versions.clients.

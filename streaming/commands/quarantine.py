@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from streaming.audit.access import tell_done, tell_read
+from streaming.audit.access import record_done, record_read
 from streaming.commands.known_agents import check_known
 from streaming.commands.quarantine_view import show_record, show_requests, show_waiting
 from streaming.home.placed_agent import PlacedAgent
@@ -28,7 +28,7 @@ def list_waiting(agent: PlacedAgent, wanted: RecordFilter, limit: int, *, as_jso
     """
     check_known(agent)
     found = Quarantine(agent).waiting(wanted)
-    tell_read(agent, "quarantine-list", [agent.spec.tables.quarantine])
+    record_read(agent, "quarantine-list", [agent.spec.tables.quarantine])
     print_json(listed(found)) if as_json else show_waiting(found, limit, Terminal())
 
 
@@ -39,7 +39,7 @@ def show_rejected(agent: PlacedAgent, place: str, raw: Path | None, *, as_json: 
         ConfigurationError: `place` is none, or nothing of it was rejected.
     """
     found = Quarantine(agent).record(place)
-    tell_read(agent, "quarantine-show", [agent.spec.tables.quarantine])
+    record_read(agent, "quarantine-show", [agent.spec.tables.quarantine])
     if raw is not None:
         raw.write_bytes(found[0]["value"] or b"")
     print_json(record_document(found)) if as_json else show_record(found, Terminal())
@@ -57,7 +57,7 @@ def ask_to_take_in(
     """Ask for records to be taken in and print what that comes to; see Quarantine.requeue."""
     asked = Quarantine(agent).requeue(wanted, contract, author, dry_run=dry_run)
     if asked["request"] is not None:
-        tell_done(agent, "quarantine-requeue", asked["records"] - asked["stored_already"])
+        record_done(agent, "quarantine-requeue", asked["records"] - asked["stored_already"])
     show_facts(asked, as_json=as_json)
     if asked["request"] is not None and not as_json:
         running = is_running(agent.settings.health(agent.name))

@@ -14,10 +14,14 @@ from streaming.quarantine.requests import PLACE
 from streaming.quarantine.waiting import counts_by
 
 _SHOWN_BYTES = 4_000
+_NEXT = (
+    "`flagstream quarantine show RECORD` shows one with its bytes; `flagstream quarantine requeue` takes "
+    "them in after all, under a corrected contract if need be"
+)
 
 
 def show_waiting(rows: pl.DataFrame, limit: int, console: Terminal) -> None:
-    """Print counts by reason, then the records that came last."""
+    """Print counts by reason, then the records that came last, and what can be done about them."""
     counts = ((reason, f"{count:,}") for reason, count in counts_by(rows, "reason").items())
     show_table(console, ("reason", "records"), counts)
     console.print()
@@ -29,6 +33,8 @@ def show_waiting(rows: pl.DataFrame, limit: int, console: Terminal) -> None:
     show_table(console, ("record", "arrived (UTC)", "reason", "detail", "times", "bytes"), cells)
     if rows.height > limit:
         show_text(console, f"and {rows.height - limit:,} more; --limit or --json shows them")
+    if rows.height:
+        show_text(console, _NEXT)
 
 
 def show_record(attempts: Sequence[Mapping[str, Any]], console: Terminal) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from streaming.audit.access import tell_read
+from streaming.audit.access import record_read
 from streaming.commands.broker import broker_of
 from streaming.commands.known_agents import check_known
 from streaming.definition.agent_definition import AgentDefinition
@@ -23,6 +23,6 @@ def show_differences(agent: PlacedAgent, *, as_json: bool) -> bool:
     contract = AgentDefinition.of(agent.spec).contract
     with broker_of(agent.settings) as bootstrap:
         found = reconcile(agent.lake, agent.spec, bootstrap, contract.duplicates.horizon)
-    tell_read(agent, "reconcile", [agent.spec.tables.transactions, agent.spec.tables.alerts])
+    record_read(agent, "reconcile", [agent.spec.tables.transactions, agent.spec.tables.alerts])
     show_facts({**asdict(found), "differences": found.differences}, as_json=as_json)
     return not found.differences

@@ -7,27 +7,31 @@ from contextlib import contextmanager
 
 from schemas.counts import count_of
 from schemas.spec import AgentSpec
-from streaming.audit.access import tell_read
+from streaming.audit.access import record_read
 from streaming.history.replay import ExactReplay
 from streaming.history.replay_runs import OnProgress, ReplaySpan, run_replay
+from streaming.history.tolerance import Tolerated
 from streaming.home.placed_agent import PlacedAgent
 from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal, print_json, progress_bar
 
 _SHOWN = 20
+_DIFFERS, _WITHIN = 1, 6  # exit codes; those between are of errors, see schemas.errors
 
 
-def replay_exactly(agent: PlacedAgent, wanted: ReplaySpan, *, as_json: bool) -> bool:
-    """Replay a span and print what differs; return whether nothing does.
+def replay_exactly(agent: PlacedAgent, wanted: ReplaySpan, *, as_json: bool) -> int:
+    """Replay a span and print what differs; return the exit code.
 
     Raises:
         ConfigurationError: the span cannot be had.
     """
     with replay_progress() as moved_on:
         found = run_replay(agent, wanted, moved_on)
-    tell_read(agent, "replay", tables_read(agent.spec))
+    record_read(agent, "replay", tables_read(agent.spec))
     print_json(found.facts(), default=str) if as_json else show_replay(found, Terminal())
-    return not found.differences
+    if found.differences:
+        return _DIFFERS
+    return _WITHIN if found.tolerated is not None and found.tolerated.was_needed else 0
 
 
 _NEWEST = (
@@ -60,6 +64,8 @@ def show_replay(found: ExactReplay, console: Terminal) -> None:
     )
     if found.reads_newest:
         show_text(console, _NEWEST)
+    if found.tolerated is not None:
+        show_text(console, within_tolerance(found.tolerated))
     if found.differences:
         rows = (
             (each.alert_id, each.transaction_id, each.what, ", ".join(each.fields))
@@ -68,3 +74,21 @@ def show_replay(found: ExactReplay, console: Terminal) -> None:
         show_table(console, ("alert", "transaction", "what", "fields"), rows)
         if len(found.differences) > _SHOWN:
             show_text(console, f"and {len(found.differences) - _SHOWN} more; --json lists all")
+
+
+def within_tolerance(found: Tolerated) -> str:
+    """Say what was compared within a tolerance, and how much of it was needed."""
+    batches = count_of(found.batches, "batch", "batches")
+    said = (
+        f"{batches} computed by a machine of another fingerprint, or after one: compared within a tolerance, "
+        f"by which scores may lie {found.scores_within:g} apart; "
+    )
+    if not found.was_needed:
+        return said + "none of it was needed"
+    largest = ", ".join(f"{name} {value:.2g}" for name, value in sorted(found.largest.items()) if value)
+    said += f"{count_of(found.alerts, 'alert')} differ within it, at most by: {largest or 'a rounded text'}"
+    if found.flipped:
+        said += (
+            f"; {count_of(len(found.flipped), 'alert')} on one side alone, with scores at their thresholds"
+        )
+    return said

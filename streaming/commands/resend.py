@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streaming.audit.access import tell_read
+from streaming.audit.access import record_read
 from streaming.commands.broker import broker_of
 from streaming.history.replay_runs import ReplaySpan, check_topic, send_again
 from streaming.home.placed_agent import PlacedAgent
@@ -19,5 +19,5 @@ def send_alerts_again(agent: PlacedAgent, wanted: ReplaySpan, topic: str, *, as_
     wanted.span(wanted.history(agent))  # refused before a broker is started
     with broker_of(agent.settings) as bootstrap:
         sent = send_again(agent, wanted, bootstrap, topic)
-    tell_read(agent, "replay-to-topic", [agent.spec.tables.alerts])
+    record_read(agent, "replay-to-topic", [agent.spec.tables.alerts])
     show_facts(sent, as_json=as_json)

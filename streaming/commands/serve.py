@@ -23,7 +23,7 @@ from streaming.serve.served_agent import ServedAgent
 from streaming.serve.watched import RequestWatch, nobody_watches
 from streaming.service.interrupts import stop_on_interrupt
 
-_POLITE = 5
+POLITE = 5  # to an agent on the same cores
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,18 @@ def serve(agents: Sequence[PlacedAgent], options: ServeOptions) -> None:
         ConfigurationError: a spec, what it names, or a file of TLS cannot be used.
         MachineError: somebody else listens there, or where metrics are to be served.
     """
-    os.nice(_POLITE)  # an agent that runs on the same cores goes first
+    os.nice(POLITE)
     names = [each.name for each in agents]
     metrics, stop = ServeMetrics(names), threading.Event()
     server = put_together(agents, options, metrics.answered)
     served = (metrics.registry, server, lambda: metrics.refresh(_states(server)), ", ".join(names))
     with (
         metrics_served(agents[0].settings.metrics, *served),
-        stop_on_interrupt(stop, doing="answering the requests that have begun"),
+        stop_on_interrupt(
+            stop,
+            doing="answering the requests that have begun",
+            then="requests that had begun got no answer, and no agent is touched",
+        ),
         own_token(agents) if options.opens else nullcontext() as token,
     ):
 

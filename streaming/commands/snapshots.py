@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streaming.audit.access import tell_done
+from streaming.audit.access import record_done
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.replay_runs import ReplaySpan
 from streaming.history.snapshot_copy import create_snapshot
@@ -31,7 +31,7 @@ def keep_snapshot(agent: PlacedAgent, name: str, wanted: ReplaySpan, *, as_json:
         made = create_snapshot(
             agent.settings, definition, name, span, lambda rows: progress.update(task, advance=rows)
         )
-    tell_done(agent, "snapshot-create", sum(made.rows.values()))
+    record_done(agent, "snapshot-create", sum(made.rows.values()))
     show_facts(made.facts(), as_json=as_json)
 
 
@@ -48,7 +48,7 @@ def remove_snapshot(agent: PlacedAgent, name: str, *, as_json: bool) -> None:
         ConfigurationError: there is none of this name.
     """
     drop_snapshot(_folders(agent), name)
-    tell_done(agent, "snapshot-drop", 0)
+    record_done(agent, "snapshot-drop", 0)
     show_facts({"dropped": name}, as_json=as_json)
 
 

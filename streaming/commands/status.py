@@ -8,6 +8,7 @@ from dataclasses import asdict
 from agent.triage.worth import Worth
 from schemas.counts import count_of
 from schemas.errors import StoreError
+from streaming.batch.moved import ComputedOn
 from streaming.commands.known_agents import check_known
 from streaming.home.placed_agent import PlacedAgent
 from streaming.output.tables import show_block, show_table, show_text
@@ -20,6 +21,20 @@ from streaming.versions.clients import known_endpoints
 from streaming.versions.shadow_status import SideBySide
 
 _WHO = {"llm": "the model", "rules": "rules"}
+_TOTALS = {
+    "read": "records read",
+    "stored": "  stored",
+    "quarantined": "  quarantined",
+    "duplicates": "  duplicates",
+    "filtered": "  filtered",
+    "late": "late transactions",
+    "alerts": "alerts",
+    "llm_alerts": "  classified by the model",
+    "degraded": "  by rules for want of the model",
+    "llm_calls": "calls of the model",
+    "input_tokens": "  tokens of questions",
+    "output_tokens": "  tokens of answers",
+}
 
 
 def show_status(agent: PlacedAgent, *, as_json: bool) -> None:
@@ -69,19 +84,42 @@ def print_status(status: Status, *, as_json: bool) -> None:
 
 def _about_records(status: Status) -> Iterator[tuple[str, str]]:
     yield "running", "yes" if status.running else "no"
+    if status.executors is not None:
+        yield "executors of the Spark cluster", f"{status.executors:,}"
+    if status.mode is not None:
+        yield "execution that pays", f"{status.mode.pays or 'not measured'}: {status.mode.why}"
+    yield from _about_buckets(status)
     for name, value in status.totals.items():
-        yield name, f"{value:,}"
-    for reason, count in status.quarantine_reasons.items():
-        yield f"  in quarantine: {reason}", f"{count:,}"
-    for reason, count in status.filtered_reasons.items():
-        yield f"  filtered: {reason}", f"{count:,}"
-    for reason, share in status.rejected_shares.items():
-        yield f"  rejected in the last hour read: {reason}", f"{share:.2%}"
-    if status.requests_waiting:
-        yield "requests to take records out of the quarantine", f"{status.requests_waiting:,}"
-    balance = "yes" if status.balanced else "NO: run `flagstream reconcile`"
-    yield "read = stored + quarantined + duplicates + filtered in every batch", balance
+        yield _TOTALS[name], f"{value:,}"
+    yield from _about_reasons(status)
     yield "batches", f"{status.batches:,}"
+    balanced = "in every batch: read = stored + quarantined + duplicates + filtered"
+    yield "records accounted for", balanced if status.balanced else "NO: run `flagstream reconcile`"
+
+
+def _about_reasons(status: Status) -> Iterator[tuple[str, str]]:
+    for reason, count in status.quarantine_reasons.items():
+        yield f"waiting in quarantine, {reason}", f"{count:,}"
+    if status.requests_waiting:
+        yield "requeue requests", f"{status.requests_waiting:,}"
+    for reason, count in status.filtered_reasons.items():
+        yield f"filtered, {reason}", f"{count:,}"
+    for reason, share in status.rejected_shares.items():
+        yield f"rejected in the last hour, {reason}", f"{share:.2%} of the records"
+
+
+def _about_buckets(status: Status) -> Iterator[tuple[str, str]]:
+    facts = status.buckets
+    if facts is None:
+        return
+    mebibytes = f"{facts.nbytes / 2**20:,.0f} MiB, the largest {facts.most_bytes / 2**20:,.0f}"
+    yield (
+        "buckets of profiles",
+        f"{facts.buckets:,}, of {facts.entities:,} entities, {mebibytes}",
+    )
+    share = facts.largest / facts.rows if facts.rows else 0.0
+    yield "  most rows of a batch in one bucket", f"{facts.largest:,} ({share:.0%})"
+    yield "  built anew since the start", f"{facts.rebuilt:,}"
 
 
 def _about_input(status: Status) -> Iterator[tuple[str, str]]:
@@ -89,8 +127,8 @@ def _about_input(status: Status) -> Iterator[tuple[str, str]]:
         problems = "" if status.problems is None else f": {status.problems}"
         yield "newest batch", f"{status.monitoring}{problems}"
     if status.lost:
-        yield "given up unread with --accept-loss", f"{status.lost:,}"
-    yield "lag", "unknown, as no broker runs" if status.lag is None else f"{status.lag:,}"
+        yield "given up unread", f"{status.lost:,}, with --accept-loss"
+    yield "lag", "unknown: no broker answers" if status.lag is None else f"{status.lag:,}"
     if len(status.lag_by_topic) > 1:
         for topic, lag in status.lag_by_topic.items():
             yield f"  lag of {topic}", f"{lag:,}"
@@ -103,12 +141,12 @@ def _about_alerts(status: Status) -> Iterator[tuple[str, str]]:
     if status.learning:
         yield "still learning", status.learning
     for name, count in status.late.items():
-        yield f"late answers of the model: {name.replace('_', ' ')}", f"{count:,}"
-    yield "labels that count", f"{status.labels:,}"
+        yield f"late answers, {name.replace('_', ' ')}", f"{count:,}"
+    yield "labels", f"{status.labels:,}"
     for source, worth in status.agreement.items():
         yield f"labelled alerts classified by {_WHO[source]}", _worth_line(worth)
-    yield "alerts degraded for want of the LLM", f"{status.degraded_share:.1%}"
-    yield "LLM cost", f"{status.cost_usd:.4f} USD"
+    yield "share by rules for want of the model", f"{status.degraded_share:.1%}"
+    yield "cost of the model", f"{status.cost_usd:.4f} USD"
     for each in status.endpoints:
         yield f"model {each.model} at {each.url}", "; ".join(each.differs) or "takes everything that is sent"
         if each.trouble:
@@ -127,13 +165,24 @@ def _worth_line(worth: Worth) -> str:
 
 
 def _about_batch(status: Status) -> Iterator[tuple[str, str]]:
-    yield "last closed", str(status.last_closed_at or "never")
-    if status.durations:
-        yield "steps of the last batch", ""
+    never = "never" if status.running else "never; `flagstream run` starts the agent"
+    yield "last closed", str(status.last_closed_at or never)
     for step, seconds in status.durations.items():
-        yield f"  {step}", f"{seconds:.3f} s"
+        yield f"last batch, {step}", f"{seconds:.3f} s"
     if status.version:
         yield "version of the spec", status.version
+    if status.computed_on is not None:
+        yield from _about_machine(status.computed_on)
+
+
+def _about_machine(found: ComputedOn) -> Iterator[tuple[str, str]]:
+    yield "fingerprint of the machine", found.fingerprint
+    if found.before is not None:
+        yield (
+            f"  since batch {found.batch_id}, closed {found.closed_at}",
+            f"{found.before} before: scores may differ in their last bits from that batch on, and "
+            "`flagstream replay` compares them within a tolerance",
+        )
 
 
 def _show_versions(found: SideBySide, console: Terminal) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from agent.audit.events import is_name
 from schemas.errors import ConfigurationError, NotFoundError, nearest
-from streaming.audit.access import tell_done, tell_read
+from streaming.audit.access import record_done, record_read
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.placed_agent import PlacedAgent
 from streaming.output.facts import show_facts
@@ -86,8 +86,8 @@ def list_tokens(agents: Agents, *, as_json: bool) -> None:
     """Print the tokens of agents: what they may do, never what they are."""
     rows = []
     for each in agents:
-        tell_read(each, "token-list", [each.spec.tables.tokens])
-        found = read_tokens(LakeReader(each.lake, each.spec.tables))
+        record_read(each, "token-list", [each.spec.tables.tokens])
+        found = read_tokens(LakeReader.of(each))
         rows += [{"agent": each.name, **token.facts()} for token in found.values()]
     if as_json:
         print_json(rows)
@@ -159,7 +159,7 @@ def _in_each(agents: Agents, command: str, step: Callable[[TokenTable], Token]) 
         try:
             done.tokens.append(step(TokenTable(each)))
             done.agents.append(each)
-            tell_done(each, command, 1, begins_log=True)
+            record_done(each, command, 1, begins_log=True)
         except NotFoundError:
             continue
         except Exception as fault:  # a library's own keeps a token from no other lake either
@@ -178,7 +178,7 @@ def _show_new(token: Token, drawn: NewToken, *, as_json: bool) -> None:
 
 def _has_begun(agent: PlacedAgent) -> bool:
     """Say whether there are tables of an agent, those that a batch or an earlier token has begun."""
-    reader = LakeReader(agent.lake, agent.spec.tables)
+    reader = LakeReader.of(agent)
     return any(reader.table(each) is not None for each in ("batches", "tokens"))
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_duration
-from streaming.audit.access import tell_read
+from streaming.audit.access import record_read
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.placed_agent import PlacedAgent
 from streaming.learning.training import Known, TrainingOrder, save_next, train_on_lake
@@ -28,7 +28,7 @@ def show_training(
 ) -> None:
     """Train and print where the artefact lies; see run_training."""
     trained = run_training(agent, until, labels, label_delay, seed)
-    tell_read(agent, "train", [agent.spec.tables.transactions, agent.spec.tables.labels])
+    record_read(agent, "train", [agent.spec.tables.transactions, agent.spec.tables.labels])
     show_facts(trained, as_json=as_json)
 
 

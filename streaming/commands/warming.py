@@ -15,6 +15,7 @@ from pathlib import Path
 from agent import SPECS
 from schemas.spec import load_spec
 from streaming.batch.runner import StreamRunner
+from streaming.batch.warmup import compile_kernels
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
@@ -25,7 +26,6 @@ from streaming.run.opening import open_agent
 from streaming.setup.downloads import fetch_jars, jar_paths
 from streaming.setup.session import forget, session_on
 from streaming.setup.spark_jvm import launch_spark, spark_archive
-from streaming.setup.warmup import compile_kernels
 from streaming.versions.clients import Clients
 
 _RATE, _SECONDS = 500.0, 2.0

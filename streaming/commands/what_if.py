@@ -8,7 +8,7 @@ from pathlib import Path
 
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
-from streaming.audit.access import tell_read
+from streaming.audit.access import record_read
 from streaming.commands.replay import replay_progress, tables_read
 from streaming.commands.what_if_view import show_what_if
 from streaming.history.asking import Asking
@@ -46,7 +46,7 @@ def ask_what_if(agent: PlacedAgent, candidate: AgentSpec, options: WhatIfOptions
     check_report(options.report)
     with replay_progress() as moved_on:
         found = run_what_if(agent, candidate, options.wanted, options.warm_up, options.asking, moved_on)
-    tell_read(agent, "replay-candidate", tables_read(agent.spec))
+    record_read(agent, "replay-candidate", tables_read(agent.spec))
     kept = note_replay(agent, candidate, found, default_author())
     print_json(found.facts(), default=str) if as_json else show_what_if(found, Terminal())
     if not kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
@@ -49,7 +50,12 @@ def alert_facts(call: Call, alert_id: str) -> dict[str, Any]:
 
 def case_of(call: Call, alert_id: str) -> str | None:
     """Return the case of an alert; cases that cannot be read keep nobody from reading an alert."""
+    return cases_of(call, [alert_id])[alert_id]
+
+
+def cases_of(call: Call, alert_ids: Sequence[str]) -> Mapping[str, str | None]:
+    """Return the case of each of some alerts; see case_of."""
     try:
-        return call.agent.cases.shown().case_of_alert(alert_id)
+        return call.agent.cases.shown().cases_of_alerts(alert_ids)
     except FlagstreamError:
-        return None
+        return dict.fromkeys(alert_ids)

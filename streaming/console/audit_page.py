@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from agent.audit.events import EVENT_KINDS
+from agent.audit.events import EVENT_KINDS, Doer
 from schemas.errors import ConfigurationError, FlagstreamError
 from streaming.console.rendering import PageRoute, link, page
 from streaming.serve.audit_api import AuditSpan, audit_rows_of, check_audit_span
@@ -20,9 +20,10 @@ from streaming.serve.calls import Call, needs
 audit_page_router = APIRouter(prefix="/console/audit", route_class=PageRoute, include_in_schema=False)
 Reading = Annotated[Call, needs("read")]
 _AUDIT = "/console/audit"
-_ROWS, _CHECKED = 100, 1_000
+_ROWS, _CHECKED, _MOST_SHOWN = 100, 1_000, 5
 _WHO, _MODEL = ("who", "actor"), ("model",)  # of a version, who asked goes before the process
 _WHAT = ("command", "action", "change", "tool", "decision", "stage", "prompt")
+_DOERS: Mapping[str, Doer] = {each: each for each in get_args(Doer)}
 _DATA, _OUTCOME = ("tables", "table"), ("outcome", "status", "level")
 
 
@@ -45,10 +46,15 @@ def show_audit_page(
     call: Reading,
     kind: Annotated[str, Query(max_length=40)] = "",
     who: Annotated[str, Query(max_length=100)] = "",
+    by: Annotated[Literal["people", "agent", "all"] | None, Query()] = None,
     before: Annotated[int | None, Query(ge=0, le=2**62)] = None,
 ) -> Response:
-    """Show the rows before one, or the newest, and whether they are what was written."""
-    given = {"kind": kind, "who": who.strip()}
+    """Show the rows before one, or the newest, and whether they are what was written.
+
+    A batch leaves a row every few seconds: unless more is asked for, what people have done is shown.
+    """
+    by = by or ("all" if kind or who.strip() else "people")
+    given = {"kind": kind, "who": who.strip(), "by": by}
     rows, said = _rows(call, given, before)
     span, why = _checked(call, before)
     more = len(rows) > _ROWS
@@ -58,7 +64,7 @@ def show_audit_page(
         request, "audit.html", HTTPStatus.BAD_REQUEST if said else HTTPStatus.OK, call=call, given=given,
         entries=[entry_of(each) for each in reversed(rows)], said=said, kinds=EVENT_KINDS, span=span,
         unchecked=why, before=before, older=older, most_checked=_CHECKED,
-        lines=link(call, "/v1/audit", {**given, "before": before, "limit": 1_000}),
+        lines=link(call, "/v1/audit", {**given, "by": _DOERS.get(by), "before": before, "limit": 1_000}),
     )  # fmt: skip
 
 
@@ -81,13 +87,17 @@ def _first(detail: dict[str, Any], names: tuple[str, ...]) -> str:
 
 
 def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if not isinstance(value, list):
+        return str(value)
+    some, more = value[:_MOST_SHOWN], len(value) - _MOST_SHOWN
+    return ", ".join(map(str, some)) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _rows(call: Call, given: Mapping[str, str], before: int | None) -> tuple[list[dict[str, Any]], str]:
     """Return one row more than a page has, in order; where what was asked cannot be used, none, and why."""
     try:
-        return audit_rows_of(call, None, _ROWS + 1, given["kind"] or None, before, given["who"] or None), ""
+        kind, who, by = (given[name] or None for name in ("kind", "who", "by"))
+        return audit_rows_of(call, None, _ROWS + 1, kind, before, who, _DOERS.get(by or "")), ""
     except ConfigurationError as fault:
         return [], str(fault)
 

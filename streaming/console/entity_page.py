@@ -11,21 +11,20 @@ from starlette.responses import HTMLResponse, Response
 
 from schemas.errors import FlagstreamError
 from streaming.cases.book import CasePage
-from streaming.console.alert_pages import case_of
+from streaming.console.alert_pages import cases_of
 from streaming.console.charts import HEIGHT, WIDTH, Plot, amounts_plot
 from streaming.console.graph import neighbours_graph
 from streaming.console.rendering import PageRoute, entity_place, link, page
 from streaming.inbox.filter_language import quoted
 from streaming.serve.calls import Call, needs
 from streaming.serve.cases_api import chosen_cases, list_cases
-from streaming.serve.entities_api import Kind, list_neighbours, list_payments, show_entity
-from streaming.serve.entity_pages import EntityPage, EntityPayment
+from streaming.serve.entities_api import MOST_ID, Kind
+from streaming.serve.entity_pages import EntityPage, EntityPayment, KnownEntity
 
 entity_router = APIRouter(prefix="/console/entities", route_class=PageRoute, include_in_schema=False)
 Reading = Annotated[Call, needs("read")]
 Before = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
 Currency = Annotated[str | None, Query(max_length=100)]
-_MOST_ID = 4_000
 _NO_CURRENCY = "-"
 _DRAWN, _ROWS, _CASES = 500, 50, 20
 _HOURS, _MINUTES = 24, 24 * 60
@@ -37,11 +36,11 @@ def show_entity_by_query(
     request: Request,
     call: Reading,
     kind: Kind,
-    entity_id: Annotated[str, Query(alias="id", min_length=1, max_length=_MOST_ID)],
+    entity_id: Annotated[str, Query(alias="id", max_length=MOST_ID)],
     before: Before = None,
     currency: Currency = None,
 ) -> Response:
-    """Show an entity whose id no path can hold, such as `..`."""
+    """Show an entity whose id a path may not hold, such as `..`."""
     return show_entity_page(request, call, kind, entity_id, before, currency)
 
 
@@ -50,7 +49,7 @@ def show_entity_page(
     request: Request,
     call: Reading,
     kind: Kind,
-    entity_id: Annotated[str, Path(min_length=1, max_length=_MOST_ID)],
+    entity_id: Annotated[str, Path(min_length=1, max_length=MOST_ID)],
     before: Before = None,
     currency: Currency = None,
 ) -> Response:
@@ -70,24 +69,25 @@ def entity_facts(
     Raises:
         NotFoundError: nothing of it is stored.
     """
-    found = show_entity(call, kind, entity_id)
-    newest = list_payments(call, kind, entity_id, _DRAWN, None)
-    listed = newest if before is None else list_payments(call, kind, entity_id, _ROWS + 1, before)
+    entity, without = call.agent.entities.meanwhile(kind, entity_id)
+    found, newest = entity.page(), entity.history(_DRAWN, None)
+    listed = newest if before is None else entity.history(_ROWS + 1, before)
     path, query = entity_place(kind, entity_id)
     return {
         "found": found,
+        "without": without,
         "between": days_text(found.median_days_between),
         "here_path": path,
         "here_query": query,
         "cases_found": _cases_of(call, kind, entity_id),
-        "alert_cases": {each.alert_id: case_of(call, each.alert_id) for each in found.newest_alerts},
+        "alert_cases": cases_of(call, [each.alert_id for each in found.newest_alerts]),
         "alerts_link": _alerts_link(call, kind, entity_id),
         "payments": listed[:_ROWS],
         "following": listed[_ROWS - 1].sequence if len(listed) > _ROWS else None,
         "before": before,
         "transaction_filter": lambda transaction: f"transaction = {quoted(transaction)}",
         **_drawn_facts(found, newest, currency),
-        **_neighbour_facts(call, kind, entity_id),
+        **_neighbour_facts(entity),
     }
 
 
@@ -108,7 +108,7 @@ def _alerts_link(call: Call, kind: str, entity_id: str) -> str:
 
 def _drawn_facts(found: EntityPage, newest: Sequence[EntityPayment], currency: str | None) -> dict[str, Any]:
     known = [each.currency or _NO_CURRENCY for each in found.currencies]
-    drawn = currency if currency in known else known[0]
+    drawn = currency if currency in known else known[0] if known else _NO_CURRENCY
     return {
         "plot": _plot(newest, drawn),
         "currencies": known,
@@ -133,8 +133,8 @@ def _cases_of(call: Call, kind: str, entity_id: str) -> CasePage | None:
         return None
 
 
-def _neighbour_facts(call: Call, kind: str, entity_id: str) -> dict[str, Any]:
-    found = list_neighbours(call, kind, entity_id, _MOST_COUNTED)
+def _neighbour_facts(entity: KnownEntity) -> dict[str, Any]:
+    found = entity.neighbours(_MOST_COUNTED)
     counts = [sum(each.kind == name for each in found) for name in {each.kind for each in found}]
     shown = sorted(found, key=lambda each: -each.payments)[:_NEIGHBOURS]
     drawn = sorted(shown, key=lambda each: (each.kind, -each.payments))
@@ -142,5 +142,5 @@ def _neighbour_facts(call: Call, kind: str, entity_id: str) -> dict[str, Any]:
         "neighbours": shown,
         "more_neighbours": len(found) - len(shown),
         "counted_all": max(counts, default=0) < _MOST_COUNTED,
-        "graph": neighbours_graph(entity_id, drawn, kinds=len(counts)),
+        "graph": neighbours_graph(entity.id, drawn, kinds=len(counts)),
     }

@@ -35,6 +35,8 @@ Word = Annotated[str, Query(max_length=400)]
 QUARANTINE = "/console/quarantine"
 _PLACE = re.compile("(.+)/([0-9]{1,9})/([0-9]{1,18})")
 _ROWS, _NEWEST_REQUESTS, _MOST_REQUESTS = 50, 5, 200
+_SHOWN = "milliseconds"  # more figures a form leaves out
+_TIMES = ("since", "until")
 
 
 @record_router.get("", response_class=HTMLResponse)
@@ -55,7 +57,8 @@ def show_quarantine(
         request, "quarantine.html", HTTPStatus.BAD_REQUEST if said else HTTPStatus.OK, call=call, given=given,
         found=found, said=said, facets=_choices(call, given, found), selected=selected, after=after,
         following=_next(call, given, found), order=_order(given),
-        requests=requests_of(call, _NEWEST_REQUESTS), **_selected_facts(call, selected),
+        requests=requests_of(call, _NEWEST_REQUESTS), times={name: _field(given[name]) for name in _TIMES},
+        **_selected_facts(call, selected),
     )  # fmt: skip
 
 
@@ -106,7 +109,7 @@ def _selected_facts(call: Call, selected: str) -> dict[str, Any]:
 def _waiting(call: Call, given: Mapping[str, str], after: str | None) -> tuple[WaitingPage, str]:
     """Return a page as the API lists it; where what was asked cannot be used, none, and why."""
     try:
-        since, until = (_moment(given[name], name) for name in ("since", "until"))
+        since, until = (_moment(given[name], name) for name in _TIMES)
         reasons = [given["reason"]] if given["reason"] else None
         return list_waiting(call, reasons, given["topic"] or None, since, until, _ROWS, after), ""
     except ConfigurationError as fault:
@@ -121,6 +124,15 @@ def _moment(text: str, where: str) -> datetime | None:
     except ValueError:
         raise ConfigurationError("expected a time such as 2026-05-01T10:00, in UTC", where=where) from None
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def _field(text: str) -> str:
+    """Return a time as the form has it, in UTC: fields of forms know no time zone."""
+    try:
+        found = _moment(text, "")
+        return "" if found is None else found.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=_SHOWN)
+    except (ConfigurationError, OverflowError):
+        return ""
 
 
 def _choices(call: Call, given: Mapping[str, str], found: WaitingPage) -> dict[str, list[Choice]]:
@@ -140,7 +152,7 @@ def _choices(call: Call, given: Mapping[str, str], found: WaitingPage) -> dict[s
 def _order(given: Mapping[str, str]) -> str:
     """Return what the API is asked to take in: all that the list chooses, on every page of it."""
     try:
-        times = {name: _moment(given[name], name) for name in ("since", "until")}
+        times = {name: _moment(given[name], name) for name in _TIMES}
     except ConfigurationError:
         return ""
     order = {

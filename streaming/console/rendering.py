@@ -30,6 +30,8 @@ from streaming.tokens.bearer import Scope
 _KIB = 1024
 FOLDER = Path(__file__).parent
 _DIGEST = re.compile("[0-9a-f]{64}")
+_PLAIN_ID = re.compile("[A-Za-z0-9_-]{1,200}")
+_ID = "id"
 STATIC = {
     "console.css": "text/css", "console.js": "text/javascript", "cases.js": "text/javascript",
     "palette.js": "text/javascript", "quarantine.js": "text/javascript",
@@ -87,7 +89,8 @@ class PageRoute(APIRoute):
 
 def link(call: Call, path: str, query: Mapping[str, Any] | None = None) -> str:
     """Return the address of a page or an endpoint about the agent of a call; nothing stands for itself."""
-    given = {name: value for name, value in (query or {}).items() if value not in (None, "", [], ())}
+    asked = (query or {}).items()
+    given = {name: value for name, value in asked if value not in (None, "", [], ()) or name == _ID}
     if len(call.principal.agents) > 1:
         given["agent"] = call.agent.name
     return f"{path}?{urlencode(given, doseq=True)}" if given else path
@@ -96,9 +99,9 @@ def link(call: Call, path: str, query: Mapping[str, Any] | None = None) -> str:
 def entity_place(kind: str, entity_id: str) -> tuple[str, dict[str, str]]:
     """Return path and query of the page of an entity, whatever its id is."""
     path = f"/console/entities/{_part(kind)}"
-    if entity_id in (".", "..") or "\n" in entity_id:  # browsers and routes make something else of these
-        return path, {"id": entity_id}
-    return f"{path}/{_part(entity_id)}", {}
+    if _PLAIN_ID.fullmatch(entity_id):
+        return f"{path}/{entity_id}", {}
+    return path, {_ID: entity_id}  # browsers, proxies and routes make something else of it in a path
 
 
 def entity_link(call: Call, kind: str, entity_id: str) -> str:
@@ -199,7 +202,7 @@ def _words(value: str | None) -> str:
     return "-" if value is None else value.replace("_", " ")
 
 
-def _told(value: str) -> Markup:
+def _with_code(value: str) -> Markup:
     """Show words of ours, with what stands between backticks as it is typed."""
     parts = value.split("`")
     shown = (
@@ -226,8 +229,8 @@ def _environment() -> Environment:
     )  # fmt: skip
     made.filters |= {
         "outsider": _outsider, "moment": _moment, "amount": _amount, "words": _words, "part": _part,
-        "share": _share, "number": _number, "seconds": _seconds, "shortened": _shortened, "told": _told,
-        "size": _size,
+        "share": _share, "number": _number, "seconds": _seconds, "shortened": _shortened,
+        "with_code": _with_code, "size": _size,
     }  # fmt: skip
     made.globals |= {
         "link": link,

@@ -20,7 +20,8 @@ from streaming.inbox.filter_language import quoted
 from streaming.serve.calls import Call, needs
 from streaming.serve.known_frauds import Recall
 from streaming.serve.rule_figures import RuleFigures, ThresholdStep
-from streaming.serve.rules_api import RuleTable, chosen_rules, list_rules, show_recall
+from streaming.serve.rules_api import RuleTable, chosen_span, recall_of, rule_table
+from streaming.serve.rules_in_force import rules_in_force
 from streaming.serve.what_ifs_api import list_what_ifs
 
 rule_router = APIRouter(prefix="/console/rules", route_class=PageRoute, include_in_schema=False)
@@ -78,8 +79,9 @@ def show_rules_page(
     alerts_per_day: Annotated[float | None, Query(gt=0)] = None,
 ) -> Response:
     """Show the rules of the version in force and the score; the last two fill in the form."""
-    table, recall = list_rules(call, days, until), show_recall(call, days, until)
-    edited = [EditedRule(each, each.model_dump(mode="json")) for each in chosen_rules(call)]
+    found, span = rules_in_force(call.agent), chosen_span(call, days, until)
+    table, recall = rule_table(call, found, span), recall_of(call, found.registered, span)
+    edited = [EditedRule(each, each.model_dump(mode="json")) for each in found.spec.rules]
     rows = [_row(call, table, each, recall) for each in (table.score, *table.rules)]
     return page(
         request, "rules.html", call=call, table=table, recall=recall, rows=rows, spans=_SPANS, until=until,
@@ -108,7 +110,4 @@ def _row(call: Call, table: RuleTable, figures: RuleFigures, recall: Recall) -> 
 
 def _filter(table: RuleTable, name: str | None) -> str:
     span = f"time >= {table.since} and time < {table.until + timedelta(days=1)}"
-    if name is not None:
-        return f"rule = {quoted(name)} and {span}"
-    named = ", ".join(quoted(each.name) for each in table.rules if each.name is not None)
-    return f"not rule in ({named}) and {span}" if named else span
+    return f"rule = {quoted(name or '')} and {span}"

@@ -8,14 +8,15 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from itertools import islice, takewhile
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from streaming.console.sign_in_codes import Holder
-from streaming.output.redaction import keep_secret
+from streaming.output.redaction import forget_secret, keep_secret
 from streaming.serve.idempotency import WRITES
 from streaming.serve.known_tokens import KnownTokens
 from streaming.serve.problems import RequestRefusedError
@@ -38,11 +39,13 @@ class Session:
         holder: the bearer token that it stands for.
         csrf: what its pages send with each write; no page of another site knows it.
         began: in monotonic seconds.
+        cookie: what the browser sends; it is hidden wherever this process writes, for as long as it is good.
     """
 
     holder: Holder
     csrf: str
     began: float
+    cookie: str = field(repr=False)
 
 
 class Sessions:
@@ -98,11 +101,11 @@ class Sessions:
         """Begin a session, whose cookie goes with the answer to a request."""
         sent = secrets.token_urlsafe(_SECRET_BYTES)
         keep_secret(sent)
-        session = Session(holder, secrets.token_urlsafe(_SECRET_BYTES), self._seconds())
+        session = Session(holder, secrets.token_urlsafe(_SECRET_BYTES), self._seconds(), sent)
         with self._lock:
             self._open[digest_of(sent)] = session
-            if len(self._open) > _MOST_SESSIONS:
-                self._open.popitem(last=False)
+            for each in self._over():
+                self._forget(each)
         answer.set_cookie(
             self.cookie_of(asked), sent, max_age=int(SESSION_SECONDS), path="/", secure=self._secure,
             httponly=True, samesite="strict",
@@ -111,10 +114,22 @@ class Sessions:
     def end(self, asked: HTTPConnection, answer: Response) -> None:
         """End the session of a request; the cookie, too, leaves the browser."""
         with self._lock:
-            self._open.pop(digest_of(asked.cookies.get(self.cookie_of(asked), "")), None)
+            self._forget(digest_of(asked.cookies.get(self.cookie_of(asked), "")))
         answer.delete_cookie(
             self.cookie_of(asked), path="/", secure=self._secure, httponly=True, samesite="strict"
         )
+
+    def _over(self) -> list[str]:
+        """Return the sessions that are too old, and the oldest of too many: they are in order of age."""
+        now = self._seconds()
+        old = takewhile(lambda each: now - each[1].began >= SESSION_SECONDS, self._open.items())
+        many = islice(self._open, max(0, len(self._open) - _MOST_SESSIONS))
+        return [*dict.fromkeys([*(digest for digest, _ in old), *many])]
+
+    def _forget(self, digest: str) -> None:
+        ended = self._open.pop(digest, None)
+        if ended is not None:
+            forget_secret(ended.cookie)
 
 
 def _check_csrf(asked: HTTPConnection, session: Session) -> None:

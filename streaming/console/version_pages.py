@@ -71,6 +71,7 @@ def _facts(call: Call, versions: list[VersionRow]) -> dict[str, Any]:
     active = next((each for each in versions if each.stage == "active"), None)
     return {
         "words_of": _WORDS,
+        "stages_json": json.dumps(dict(_WORDS)),
         "least_judged": LEAST_JUDGED,
         "active": active,
         "is_promotable": is_promotable,

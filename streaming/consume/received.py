@@ -12,6 +12,7 @@ from confluent_kafka import Message
 from schemas.alert import ALERT_VERSION
 from schemas.errors import ConfigurationError
 from streaming.kafka.publish import AGENT_HEADER
+from streaming.kafka.topic import headers_of
 from streaming.output.log import log
 
 Alert = dict[str, Any]
@@ -89,7 +90,7 @@ def _is_alert(content: Alert, place: str) -> bool:
 
 def _agent_of(record: Message, content: Alert | None) -> str | None:
     """Return who has raised an alert: by the record's header, else by what it says itself."""
-    named = dict(record.headers() or ()).get(AGENT_HEADER)
+    named = dict(headers_of(record)).get(AGENT_HEADER)
     if isinstance(named, bytes):
         return named.decode("utf-8", "replace")
     said = None if content is None else content.get("agent")

@@ -33,6 +33,12 @@ def read_bundle(folder: Path, target: str) -> Tree:
             such target.
     """
     main = folder / CONFIGURATION
+    if not main.exists():
+        raise ConfigurationError(
+            f"no bundle is here, as there is no {CONFIGURATION}: name its folder with --bundle; "
+            "`flagstream deploy databricks --spec SPEC --to FOLDER` writes one",
+            where=str(folder.absolute()),
+        )
     tree = _document(main, folder)
     for pattern in tree.pop("include", []):
         for path in sorted(folder.glob(str(pattern))):

@@ -38,8 +38,10 @@ def job_costs(jobs: Mapping[str, Tree], usd_per_hour: float) -> list[JobCost]:
     return found
 
 
-def month_usd(costs: list[JobCost], tokens: Forecast) -> float:
-    """Return what nodes and tokens cost together in thirty days."""
+def month_usd(costs: list[JobCost], tokens: Forecast) -> float | None:
+    """Return what nodes and tokens cost together in thirty days, None where a price is missing."""
+    if tokens.llm_usd_per_day is None or tokens.compute_usd_per_day is None:
+        return None
     return sum(each.usd for each in costs) + tokens.llm_usd_per_day * 30
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from agent.model.model_client import LOCAL_MODEL
 from agent.triage.triage import POLICIES
+from schemas.addresses import is_uri
 from schemas.contract import CONTRACTS
 from schemas.documents import is_path, read_content, resolve_named
 from schemas.errors import ConfigurationError
@@ -18,7 +19,6 @@ from schemas.event_formats import with_schema_files
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.spec_connection import files_in, written_connection
-from streaming.store.place import is_uri
 
 FOLDER = "agent"
 SPEC = f"{FOLDER}/spec.yaml"
@@ -37,7 +37,18 @@ def definition_files(spec: AgentSpec) -> dict[str, bytes]:
     _check_model(spec)
     _check_tables(spec, definition)
     _check_connection(spec)
+    _check_execution(spec)
     return {SPEC: _yaml(content), **files}
+
+
+def _check_execution(spec: AgentSpec) -> None:
+    """What is no part of a version is not among the files, and would be left out without a word."""
+    if spec.execution != "local":
+        raise ConfigurationError(
+            "a platform brings a session of its own, whose workers read and decode nothing for it: leave "
+            "execution at local, or deploy a spec without it",
+            where="execution",
+        )
 
 
 def _named_files(

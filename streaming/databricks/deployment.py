@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from databricks.sdk.errors.base import DatabricksError
@@ -17,6 +16,7 @@ from databricks.sdk.service.workspace import AclPermission, ExportFormat, Import
 
 from schemas.documents import parse_json
 from schemas.errors import ConfigurationError
+from schemas.instants import Clock, utc_now
 from streaming.databricks.bundle_tree import Tree
 from streaming.databricks.resolved import ResolvedBundle
 from streaming.databricks.workspace import Workspace, absent, workspace_faults
@@ -25,8 +25,6 @@ _HISTORY, _RESOURCES = "deployments.json", "resources.json"
 _ON_A_FOLDER = {"CAN_VIEW": "CAN_READ", "CAN_RUN": "CAN_RUN", "CAN_MANAGE": "CAN_MANAGE"}
 _OURS = ("flagstream_agent", "flagstream_target")
 _PRINCIPALS = ("service_principal_name", "group_name", "user_name")
-
-Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True)
@@ -52,9 +50,7 @@ class Deployment:
         clock: current time, timezone-aware.
     """
 
-    def __init__(
-        self, workspace: Workspace, bundle: ResolvedBundle, clock: Clock = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, workspace: Workspace, bundle: ResolvedBundle, clock: Clock = utc_now) -> None:
         self._workspace, self._bundle, self._clock = workspace, bundle, clock
 
     def bring(self, wheel: Callable[[], bytes]) -> None:

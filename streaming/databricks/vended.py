@@ -162,7 +162,7 @@ class _Helper:
         text, process = json.dumps(content), self._process
         if process is not None and process.poll() is None:
             with suppress(BrokenPipeError):
-                _tell(process, text)
+                _send(process, text)
                 return
         self.close()
         self._process = self._begun(text)
@@ -186,7 +186,7 @@ class _Helper:
         )  # fmt: skip
         assert process.stdout is not None
         with suppress(BrokenPipeError):
-            _tell(process, self._word, content)
+            _send(process, self._word, content)
         said = process.stdout.readline()
         if not said:
             process.communicate()
@@ -195,7 +195,7 @@ class _Helper:
         return process
 
 
-def _tell(process: subprocess.Popen[str], *lines: str) -> None:
+def _send(process: subprocess.Popen[str], *lines: str) -> None:
     assert process.stdin is not None
     process.stdin.write("".join(f"{line}\n" for line in lines))
     process.stdin.flush()

@@ -18,6 +18,7 @@ from streaming.definition.layout import ScoreLayout
 from streaming.rules.rule_file import RuleWatch
 from streaming.rules.rule_set import RuleSet
 from streaming.service.health import Health
+from streaming.service.last_read import LastRead
 from streaming.store.folders import Folders
 
 
@@ -135,17 +136,23 @@ class AgentDefinition:
         """Return it with the rules of a spec that differs in nothing else; what was read stays."""
         return replace(self, spec=spec)
 
-    def rule_watch(self, named: AgentSpec | None = None, health: Health | None = None) -> RuleWatch:
+    def rule_watch(
+        self,
+        named: AgentSpec | None = None,
+        health: Health | None = None,
+        last_read: LastRead | None = None,
+    ) -> RuleWatch:
         """Return what makes a spec complete: with the rules of its file, and with its model's hash.
 
         Args:
             named: the spec as somebody wrote it; this definition's own unless given.
             health: hears of a file that cannot be used.
+            last_read: what the run has read of it before.
         """
         spec, model = named or self.spec, self.content.trained_model
         if spec.model is not None and model is not None:
             spec = spec.model_copy(update={"model": spec.model.model_copy(update={"sha256": model.digest})})
-        return RuleWatch(spec, self.content.rule_schema, self.contract.entity_names, health)
+        return RuleWatch(spec, self.content.rule_schema, self.contract.entity_names, health, last_read)
 
 
 def _check_horizon(contract: EventContract, kept: EventContract | None) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from agent.model.prompt_files import Prompt, is_shipped, load_prompt
 from agent.triage.triage import POLICIES
+from schemas.addresses import is_uri
 from schemas.contract import EventContract
 from schemas.documents import place_of
 from schemas.errors import ConfigurationError
@@ -22,7 +23,7 @@ from streaming.detection.model import load as load_model
 from streaming.detection.scoring import Scorer
 from streaming.store.folders import Folders
 from streaming.store.opening import folders_of
-from streaming.store.place import Place, is_uri
+from streaming.store.place import Place
 
 
 class Content:

@@ -91,7 +91,7 @@ def unusable(folder: Path, *, known: bool = False) -> str | None:
     if known and not folder.is_dir():
         return f"{folder} is gone"
     place = next(each for each in (folder, *folder.parents) if each.is_dir())
-    seen = looks_unusable(place)
+    seen = why_unusable(place)
     if seen is not None:
         return seen
     try:
@@ -106,8 +106,13 @@ def unusable(folder: Path, *, known: bool = False) -> str | None:
     return None
 
 
-def looks_unusable(folder: Path) -> str | None:
-    """Say why nothing could be stored below a folder, as far as that shows without writing."""
+def why_unusable(folder: Path, size: int = 0) -> str | None:
+    """Say why nothing could be stored below a folder, as far as that shows without writing.
+
+    Args:
+        folder: is there.
+        size: bytes that are to be stored, and leave what an agent needs.
+    """
     try:
         seen = os.statvfs(folder)
     except OSError as fault:
@@ -115,8 +120,8 @@ def looks_unusable(folder: Path) -> str | None:
     if seen.f_flag & os.ST_RDONLY:
         return f"{folder}: mounted read-only"
     free = seen.f_bavail * seen.f_frsize
-    if free < _LEAST_FREE_BYTES:
-        return f"{folder}: {free >> 20} MiB free, {_LEAST_FREE_BYTES >> 20} MiB needed"
+    if free - size < _LEAST_FREE_BYTES:
+        return f"{folder}: {free >> 20} MiB free, {(size + _LEAST_FREE_BYTES) >> 20} MiB needed"
     return None
 
 

@@ -6,16 +6,14 @@ data files.
 
 from __future__ import annotations
 
-import shutil
-
 import pyarrow as pa
 
 from streaming.delta.durable import sync
 from streaming.delta.faults import table_faults
-from streaming.delta.key_index import INDEX
+from streaming.delta.index_files import remove_indexes
 from streaming.delta.needless import entries_among, needless
-from streaming.delta.stored import newest_version
 from streaming.delta.table_files import files_below
+from streaming.delta.table_versions import newest_version
 from streaming.store.place import Place
 
 
@@ -45,7 +43,6 @@ def forget_versions(place: Place, *, shared: bool) -> int:
         files.remove(found.files)
         files.void(found.entries)
         files.remove(found.log)
-        if place.is_local:
-            shutil.rmtree((place / INDEX).path, ignore_errors=True)
+        remove_indexes(place)
         sync(place)
     return found.young

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+import pyarrow as pa
 from deltalake import DeltaTable
 
 _YOUNG_SECONDS = 60.0
@@ -17,7 +18,8 @@ class Handle:
         self._table, self._reached = table, table.version()
         self._lock = threading.Lock()
         self._stamps: tuple[int, dict[str, int | None]] = (-1, {})
-        self.looked()
+        self._files: tuple[int, pa.Table | None] = (-1, None)
+        self.refreshed()
 
     @property
     def is_old(self) -> bool:
@@ -26,11 +28,11 @@ class Handle:
         Entries of a log are removed once they are an hour old. The clock is one that goes on while the
         machine sleeps.
         """
-        return abs(time.time() - self._looked) > _YOUNG_SECONDS
+        return abs(time.time() - self._refreshed_at) > _YOUNG_SECONDS
 
-    def looked(self) -> None:
+    def refreshed(self) -> None:
         """Say that the table was just seen as it is."""
-        self._looked = time.time()
+        self._refreshed_at = time.time()
 
     @property
     def version(self) -> int:
@@ -47,7 +49,7 @@ class Handle:
     def committed(self, version: int) -> None:
         """Hear of a commit: all before it are known by then."""
         self._reached = version
-        self.looked()
+        self.refreshed()
 
     def transaction(self, app_id: str) -> int | None:
         """Return the highest batch that an application has committed, None for none.
@@ -62,3 +64,15 @@ class Handle:
         if app_id not in known:
             known[app_id] = table.transaction_version(app_id)
         return known[app_id]
+
+    def files(self) -> pa.Table:
+        """Return the table's files, a row each, with `path`, `num_records` and statistics by column.
+
+        Delta's library makes them anew for each answer; they stay what they are until the next version.
+        """
+        table = self.table()
+        version, (known, files) = table.version(), self._files
+        if files is None or known != version:
+            files = pa.table(table.get_add_actions(flatten=True))
+            self._files = (version, files)
+        return files

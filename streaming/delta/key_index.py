@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import io
 import secrets
-import shutil
 import threading
-import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -24,21 +21,20 @@ import pyarrow.compute as pc
 
 from streaming.arrays.compilation import Hashes, Ints
 from streaming.arrays.entity_index import hashes_of
+from streaming.delta.index_files import IndexFiles
 from streaming.delta.stored import StoredTable
-from streaming.store.place import Place
-from streaming.store.spool import spool_folder
-from streaming.store.whole_files import create_file, replace_file
+from streaming.store.whole_files import create_file
 
-INDEX = "_index"  # Delta leaves alone what begins with an underscore
 _BITS = 18
-_SPAN = 1 << _BITS
-_PLACE = np.uint64(_SPAN - 1)
+SPAN = 1 << _BITS
+_PLACE = np.uint64(SPAN - 1)
 
 
 class KeyIndex:
     """Where rows with given keys stand in one table. Safe to use from several threads.
 
-    After rows were rewritten, as an erasure does, it is begun anew: they may have other keys.
+    After rows were rewritten, as an erasure does, it is begun anew: they may have other keys. So it is
+    where the table does not go on from what was seen of it.
 
     Args:
         table: read as it stands when `rows` is called.
@@ -48,22 +44,14 @@ class KeyIndex:
 
     def __init__(self, table: StoredTable, key: str, position: str) -> None:
         self._table, self._key, self._position = table, key, position
-        self._folder = self._kept_in(table.place) / INDEX / key
+        self._files = IndexFiles(table, key, ".npy")
         self._lock = threading.Lock()
         self._seed, self._rewritten = 0, table.rewritten_at
         self._begin()
 
     def _begin(self) -> None:
         self._spans: list[Hashes] = []
-        self._beyond, self._read = np.empty(0, np.uint64), 0
-
-    def _kept_in(self, table: Place) -> Path:
-        """Of a table in a store the index is this process's own."""
-        if table.is_local:
-            return table.path
-        folder = spool_folder("flagstream-index-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return folder
+        self._beyond, self._read, self._version = np.empty(0, np.uint64), 0, -1
 
     def rows(self, keys: pa.Array, columns: Sequence[str]) -> pa.Table:
         """Return all rows with any of the keys, by position, with the key, the position and some columns.
@@ -71,36 +59,72 @@ class KeyIndex:
         Null is no key: rows without one are never found.
         """
         wanted = keys.drop_null().unique()
-        with self._lock:
-            self._catch_up()
-            places = self._places(hashes_of(wanted, self._seed))
-        found = self._table.at(self._position, places, [self._key, *columns])
+        found = self._table.at(self._position, self.places(wanted), [self._key, *columns])
         return found.filter(pc.is_in(found[self._key], wanted))
 
-    def _places(self, hashes: Hashes) -> Ints:
-        parts = [
-            _found_in(entries, hashes, number << _BITS)
-            for number, entries in enumerate([*self._spans, self._beyond])
-        ]
+    def places(self, keys: pa.Array) -> Ints:
+        """Return the positions at which any of the keys may stand, ascending.
+
+        Those of all rows that have one are among them. Now and then there is one of a row with another key of
+        the same hash: whoever reads the rows compares their keys.
+
+        Args:
+            keys: without nulls.
+        """
+        with self._lock:
+            while self._advance():
+                pass
+            spans, seed = [*self._spans, self._beyond], self._seed
+        hashes = hashes_of(keys, seed)
+        parts = [_found_in(entries, hashes, number << _BITS) for number, entries in enumerate(spans)]
         return np.unique(np.concatenate(parts))
 
-    def _catch_up(self) -> None:
-        if self._table.rewritten_at != self._rewritten:
-            self._rewritten = self._table.rewritten_at
+    @property
+    def missing(self) -> int:
+        """How many numbers are not in it yet, as the table stands."""
+        return (
+            0
+            if self._table.version == self._version
+            else self._table.next_number(self._position) - self._read
+        )
+
+    def build(self) -> bool:
+        """Take in a span at most of what is new; return whether there may be more. Nobody waits for long."""
+        with self._lock:
+            return self._advance()
+
+    def _advance(self) -> bool:
+        goes_on, rewritten = self._files.goes_on(), self._table.rewritten_at
+        if not goes_on or rewritten != self._rewritten:
+            self._rewritten = rewritten
             self._begin()
+        version = self._table.version
+        if version == self._version:
+            return False
         highest = self._table.maximum(self._position)
-        if highest is None or highest < self._read:
-            return
+        is_full = highest is not None and highest >= self._read and self._take_in(highest)
+        if not is_full:
+            self._version = version
+        return is_full
+
+    def _take_in(self, highest: int) -> bool:
+        """Take in a span, or what lies beyond the last full one; return whether a span was full."""
         if not self._read:
-            self._seed = self._kept_seed()
-            self._drop_others()
-            self._spans = list(self._kept())
-            self._read = len(self._spans) << _BITS
-        while highest >= (end := (len(self._spans) + 1) << _BITS):
+            self._load(highest >> _BITS)
+        end = (len(self._spans) + 1) << _BITS
+        if highest >= end:
             self._spans.append(self._keep(len(self._spans), self._entries(end)))
             self._beyond, self._read = np.empty(0, np.uint64), end
+            return True
         # The newest commit may go on under the number read last.
         self._beyond, self._read = self._entries(None), highest + 1
+        return False
+
+    def _load(self, full: int) -> None:
+        """Begin with the spans that are kept, as far as they are full for this handle, too."""
+        self._seed = self._kept_seed()
+        self._spans = list(self._files.read(self._prefix, _opened))[:full]
+        self._read = len(self._spans) << _BITS
 
     def _entries(self, end: int | None) -> Hashes:
         """Return the entries of the span that is being filled: those at hand and those read now."""
@@ -110,49 +134,35 @@ class KeyIndex:
         fresh = (hashes_of(rows[self._key], self._seed) & ~_PLACE) | places
         return np.sort(np.concatenate([self._beyond, fresh]))
 
-    def _kept(self) -> Iterator[Hashes]:
-        number = 0
-        with suppress(OSError, ValueError, EOFError):
-            while True:
-                yield np.load(self._span(number), mmap_mode="r")
-                number += 1
-
     def _keep(self, number: int, entries: Hashes) -> Hashes:
         """Where the table's folder cannot be written, the span stays in memory."""
         content = io.BytesIO()
         np.save(content, entries)
-        with suppress(OSError):
-            replace_file(self._span(number), content.getvalue())
-            return cast("Hashes", np.load(self._span(number), mmap_mode="r"))
-        return entries
-
-    def _span(self, number: int) -> Path:
-        return self._folder / f"{self._prefix}{number:08}.npy"
+        kept = self._files.keep(self._prefix, number, content.getvalue(), _opened)
+        return entries if kept is None else kept
 
     @property
     def _prefix(self) -> str:
         """Under another seed, or in rows as they were before a rewriting, keys are not found."""
         return f"{self._seed:016x}.{self._rewritten}."
 
-    def _drop_others(self) -> None:
-        """Remove spans that nobody begins with any more; whoever has mapped one goes on reading it."""
-        with suppress(OSError):
-            for path in self._folder.glob("*.npy"):
-                if not path.name.startswith(self._prefix):
-                    path.unlink(missing_ok=True)
-
     def _kept_seed(self) -> int:
         """Hashes begin with a number of the table's own, so that nobody can make keys that fall together."""
-        file, drawn = self._folder / "seed", secrets.randbits(64)
+        file, drawn = self._files.folder / "seed", secrets.randbits(64)
         with suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            for _ in range(2):
-                create_file(file, f"{drawn:016x}".encode())
-                try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            for _ in range(3):
+                try:  # read first: a full disk, or one that is only read, takes no file
                     return int(file.read_text(encoding="ascii"), 16)
+                except FileNotFoundError:
+                    create_file(file, f"{drawn:016x}".encode())
                 except ValueError:
                     file.unlink(missing_ok=True)  # torn by a power cut
         return drawn
+
+
+def _opened(path: Path) -> Hashes:
+    return np.asarray(np.load(path, mmap_mode="r"))  # what maps a file costs each look-up its own checks
 
 
 def _found_in(entries: Hashes, hashes: Hashes, first: int) -> Ints:

@@ -41,7 +41,8 @@ from streaming.delta.log_tail import TRANSACTIONS_KEY
 from streaming.delta.maintenance import MaintenanceLimits, maintain
 from streaming.delta.side_by_side import side_by_side
 from streaming.delta.staged import StagedCommits
-from streaming.delta.stored import METADATA_KEY, RECENT_COMMITS, StoredTable, newest_version
+from streaming.delta.stored import METADATA_KEY, RECENT_COMMITS, StoredTable
+from streaming.delta.table_versions import newest_version
 from streaming.store.place import Place
 
 _TIDY_EVERY = 128
@@ -190,10 +191,10 @@ class LakeTable(StoredTable):
     def _newest(self) -> DeltaTable:
         return newest_version(self.place, None if self._log is None else self._log.opened)
 
-    def _look(self) -> None:
+    def _refresh_table(self) -> None:
         if self._log is not None and not self._log.follow():
             self._reopen()
-        super()._look()
+        super()._refresh_table()
 
     def _history(self) -> Iterator[Mapping[str, Any]]:
         """The copy of a log begins with a checkpoint: what was before it is asked of the store.

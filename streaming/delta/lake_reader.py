@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import polars as pl
 import pyarrow as pa
@@ -10,9 +11,22 @@ import pyarrow.compute as pc
 
 from schemas.errors import ConfigurationError
 from schemas.lake_tables import TABLES, Table
-from schemas.spec import TableNames
-from streaming.delta.stored import StoredTable, open_for_reading
+from schemas.spec import AgentSpec, TableNames
+from streaming.delta.stored import StoredTable, open_version
+from streaming.delta.table_versions import open_for_reading
 from streaming.store.place import Place
+
+
+class HasLake(Protocol):
+    """An agent with a lake, such as a PlacedAgent."""
+
+    @property
+    def lake(self) -> Place:
+        """Where its tables lie."""
+
+    @property
+    def spec(self) -> AgentSpec:
+        """What says how they are called."""
 
 
 class LakeReader:
@@ -30,9 +44,27 @@ class LakeReader:
         self.lake, self._names = lake, names
         self._opened: dict[Table, StoredTable | None] = {}
 
+    @classmethod
+    def of(cls, agent: HasLake) -> LakeReader:
+        """Return a reader of an agent's lake."""
+        return cls(agent.lake, agent.spec.tables)
+
     def anew(self) -> LakeReader:
         """Return a reader of the same lake that sees it as it is now."""
         return LakeReader(self.lake, self._names)
+
+    def refresh(self) -> None:
+        """See the tables that were opened as they are now, and those that were not there as new.
+
+        Whoever reads by this reader at the moment may see either: it is for one that nobody else has.
+
+        Raises:
+            FlagstreamError: see `table`.
+        """
+        self._opened = {name: each for name, each in self._opened.items() if each is not None}
+        for each in list(self._opened.values()):
+            if each is not None:
+                each.refresh()
 
     def place(self, table: Table | str) -> Place:
         """Return where a declared table lies, which may not be there yet."""
@@ -49,6 +81,16 @@ class LakeReader:
         if table not in self._opened:
             self._opened[table] = self._open(table)
         return self._opened[table]
+
+    def at(self, table: Table, version: int | None = None) -> StoredTable | None:
+        """Return a table as it lies at one version, by default now, without columns that came later.
+
+        None where there is no such table, or that version cannot be read any more.
+
+        Raises:
+            See streaming.delta.stored.open_version.
+        """
+        return open_version(self.place(table), version)
 
     def rows(
         self,
@@ -68,7 +110,7 @@ class LakeReader:
         found = self.table(table)
         if found is None:
             return _nothing(table, columns)
-        return select_declared(found, table, columns, where, repeated)
+        return _selected(found, table, columns, where, repeated)
 
     def first(self, table: Table, columns: Sequence[str], where: pc.Expression) -> pa.Table:
         """Return one of the rows that fit, none where none does; no more files are opened than it takes."""
@@ -106,6 +148,18 @@ class LakeReader:
         return open_declared(self.place(table), table)
 
 
+def declared_rows(
+    place: Place, table: Table, columns: Sequence[str], where: pc.Expression | None = None
+) -> pa.Table:
+    """Return columns of the rows that fit of a declared table as it is now, none without one.
+
+    Raises:
+        See LakeReader.table and LakeReader.rows.
+    """
+    found = open_declared(place, table)
+    return _nothing(table, columns) if found is None else _selected(found, table, columns, where)
+
+
 def open_declared(place: Place, table: Table) -> StoredTable | None:
     """Open a declared table, with the columns that came later; None without one.
 
@@ -120,18 +174,13 @@ def open_declared(place: Place, table: Table) -> StoredTable | None:
     return StoredTable(place, handle, pa.schema([*stored, *later]))
 
 
-def select_declared(
+def _selected(
     found: StoredTable,
     table: Table,
     columns: Sequence[str],
     where: pc.Expression | None = None,
     repeated: Sequence[str] = (),
 ) -> pa.Table:
-    """Return columns of the rows that fit.
-
-    Raises:
-        ConfigurationError: the table has no such column, so it is another one than its name says.
-    """
     missing = [name for name in columns if name not in found.schema.names]
     if missing:
         raise ConfigurationError(

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from agent.triage.ledger import Intent, RecordedAnswer
+from schemas.instants import Clock
 from schemas.llm import PromptReference
 from schemas.tables import LEDGER
 from streaming.delta.key_index import KeyIndex
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.shared_table import SharedTable
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.store.place import Place
 
 _HELD = 10_000
@@ -39,7 +39,7 @@ class LakeLedger:
     thousand of them.
     """
 
-    def __init__(self, table: LakeTable, agent: str, clock: Callable[[], datetime]) -> None:
+    def __init__(self, table: LakeTable, agent: str, clock: Clock) -> None:
         self._table, self._app_id, self._clock = table, ledger_stream(agent), clock
         self._by_key = KeyIndex(table, "key", "commit")
         self._answers: dict[str, RecordedAnswer] = {}
@@ -84,7 +84,7 @@ class SharedLedger(LakeLedger):
         clock: current time, written beside each entry.
     """
 
-    def __init__(self, table: SharedTable, writer: str, clock: Callable[[], datetime]) -> None:
+    def __init__(self, table: SharedTable, writer: str, clock: Clock) -> None:
         super().__init__(table, writer, clock)
         self._by_turns = table.by_turns
 

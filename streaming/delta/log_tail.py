@@ -128,6 +128,17 @@ def checkpoint_mark(table: Place) -> int:
         return 0
 
 
+def entry_mark(table: Place, version: int) -> tuple[int, int, int] | None:
+    """Return what tells the file of a log entry from another in its place; None: none is here."""
+    if not table.is_local:
+        return None
+    try:
+        found = entry_path(table, version).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def cut_from(table: Place, version: int) -> None:
     """Remove the log entries of a version and of all that followed."""
     for later in sorted((each for each in _versions(table) if each >= version), reverse=True):

@@ -29,7 +29,8 @@ from streaming.delta.log_files import LOG
 from streaming.delta.log_tail import checkpointed_version
 from streaming.delta.remote_log import newest_entry, tables_in_store
 from streaming.delta.staged import StagedCommits
-from streaming.delta.stored import StoredTable, newest_version
+from streaming.delta.stored import StoredTable
+from streaming.delta.table_versions import newest_version
 from streaming.store.place import Place
 
 _COMPACTED_BYTES = 16 * 1024 * 1024
@@ -176,14 +177,14 @@ class Maintenance:
 
     def _attempt(self, place: Place) -> tuple[bool, Exception | None]:
         try:
-            return self._look_after(place), None
+            return self._maintain(place), None
         except (CommitFailedError, FileNotFoundError):
             self._seen.pop(place, None)  # another process was quicker, or the table was removed
         except Exception as fault:
             return False, fault
         return False, None
 
-    def _look_after(self, place: Place) -> bool:
+    def _maintain(self, place: Place) -> bool:
         """Clear and maintain a table where it is due; True where there was something to do."""
         if (changed := self._changed(place)) is None:
             return False

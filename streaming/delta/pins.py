@@ -10,6 +10,7 @@ from schemas.loading import parse_document
 from schemas.spec import AgentSpec
 
 CANARY = "canary"
+FINGERPRINT = "fingerprint"  # of the machine that stored the batch, see streaming.arrays.fingerprint
 _PINNED = "what the batch has pinned"
 
 

@@ -30,10 +30,12 @@ from streaming.delta.appending import NO_HOOKS, WRITER
 from streaming.delta.commits import MARK_KEY, new_mark
 from streaming.delta.durable import sync
 from streaming.delta.faults import table_faults
+from streaming.delta.index_files import remove_indexes
 from streaming.delta.log_tail import TRANSACTIONS_KEY, added_files
 from streaming.delta.maintenance import alone
 from streaming.delta.staged import StagedCommits
-from streaming.delta.stored import METADATA_KEY, REWRITTEN, StoredTable, newest_version
+from streaming.delta.stored import METADATA_KEY, REWRITTEN, StoredTable
+from streaming.delta.table_versions import newest_version
 from streaming.store.place import Place
 from streaming.store.spool import spooled
 
@@ -66,11 +68,13 @@ class RewriteNotes:
         counters: application id → number, which must not fall.
         deleted_at: when the replaced files count as deleted, in milliseconds since 1970 UTC.
         facts: further ones of the commit.
+        forgets: earlier versions become unreadable afterwards, which readers of one know by the commit.
     """
 
     counters: Mapping[str, int] = field(default_factory=dict)
     deleted_at: int | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+    forgets: bool = False
 
 
 @contextmanager
@@ -99,7 +103,7 @@ def rewrite(
 ) -> Rewritten:
     """Replace the files of a table whose rows a change concerns, in one commit.
 
-    Where it concerns none, there is no commit but for the sake of facts.
+    Where it concerns none, there is no commit but for the sake of what it leaves on record.
 
     Args:
         place: where the table lies; the caller maintains it alone.
@@ -123,10 +127,11 @@ def rewrite(
         replaced = [each for each in found if each is not None]
         removed = sum(each.removed for each in replaced)
         left = notes(stored, removed)
-        if not replaced and not left.facts:
+        if not replaced and not left.facts and not left.forgets:
             return Rewritten()
         commit = partial(_commit, replaced=replaced, notes=left, rewritten=table.version() + 1)
         commit(table) if staged is None else staged.made(table, commit)
+        remove_indexes(place)
         sync(place)
     return Rewritten(len(replaced), removed)
 

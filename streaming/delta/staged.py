@@ -58,7 +58,7 @@ class StagedCommits:
         self._folder = spool_folder("flagstream-commit-")
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._stage: DeltaTable | None = None
-        self._tables = count()
+        self._made, self._tables = self._folder, count()
 
     def uploaded(
         self,
@@ -120,7 +120,7 @@ class StagedCommits:
         stage = self._stage_for(table)
         commit(stage)
         stage.update_incremental()
-        return self._put(_newest_entry_of(stage), table.version() + 1)
+        return self._put(self._newest_entry_of(stage), table.version() + 1)
 
     def put_file(self, name: str, file: Path) -> None:
         """Put a data file that no commit names yet; it goes in parts where it is large."""
@@ -135,25 +135,30 @@ class StagedCommits:
     def _staged(self, table: DeltaTable, rows: pa.Table, properties: CommitProperties) -> _Staged:
         stage = self._stage_for(table)
         append_rows(stage, rows, properties)
-        folder, entry = _folder_of(stage), _newest_entry_of(stage)
+        entry = self._newest_entry_of(stage)
         names = [action["add"]["path"] for action in log_actions(entry) if "add" in action]
-        files = {name: (folder / name).read_bytes() for name in names}
+        files = {name: (self._made / name).read_bytes() for name in names}
         for name, content in files.items():
-            (folder / name).unlink()
+            (self._made / name).unlink()
             keep(self._place / name, content)
         return _Staged(files, entry)
 
     def _stage_for(self, table: DeltaTable) -> DeltaTable:
         if self._stage is None or self._stage.version() >= _MADE_ANEW_AFTER:
             if self._stage is not None:
-                shutil.rmtree(self._stage.table_uri.removeprefix("file://"), ignore_errors=True)
+                shutil.rmtree(self._made, ignore_errors=True)
+            # Kept here: the library spells a folder as a URI, with blanks and letters such as ü encoded.
+            self._made = self._folder / str(next(self._tables))
             self._stage = DeltaTable.create(
-                self._folder / str(next(self._tables)),
+                self._made,
                 schema=table.schema(),
                 configuration=table.metadata().configuration,
                 raise_if_key_not_exists=False,
             )
         return self._stage
+
+    def _newest_entry_of(self, stage: DeltaTable) -> bytes:
+        return entry_path(Place.local(self._made), stage.version()).read_bytes()
 
     def _put(self, entry: bytes, first: int) -> int:
         version = first
@@ -173,14 +178,6 @@ class StagedCommits:
                 return version
             _check_apart(there, entry)
             version += 1
-
-
-def _folder_of(stage: DeltaTable) -> Path:
-    return Path(stage.table_uri.removeprefix("file://"))
-
-
-def _newest_entry_of(stage: DeltaTable) -> bytes:
-    return entry_path(Place.local(_folder_of(stage)), stage.version()).read_bytes()
 
 
 def _check_apart(there: bytes, entry: bytes) -> None:

@@ -15,6 +15,7 @@ from streaming.delta.needless import Written
 from streaming.delta.remote_log import read_entry
 from streaming.delta.side_by_side import side_by_side
 from streaming.store.client import client_of, key_of, store_faults
+from streaming.store.object_files import delete_objects
 from streaming.store.place import Place
 
 
@@ -98,12 +99,7 @@ class FilesInStore:
         """See TableFiles."""
         client, keys = client_of(self.place), [key_of(self.place / name) for name in names]
         with store_faults(self.place):
-            try:
-                obstore.delete(client, keys)
-            except FileNotFoundError:
-                for key in keys:
-                    with suppress(FileNotFoundError):
-                        obstore.delete(client, key)
+            delete_objects(client, keys)
 
     def void(self, entries: Sequence[str]) -> None:
         """See TableFiles; who has not read the log for a minute finds the number taken, and reads it."""

@@ -18,7 +18,7 @@ _SEEN = "seen"
 
 
 @dataclass(frozen=True)
-class InHand:
+class WorkingCensus:
     """Copies for one batch to work on.
 
     Attributes:
@@ -48,11 +48,11 @@ class CensusMemory:
         self._entities = EntityMemory({name: blank, _SEEN: np.array(NEVER)})
         self._census, self._pending = np.zeros(cells), np.zeros(cells)
 
-    def take(self, column: pa.ChunkedArray) -> InHand:
+    def take(self, column: pa.ChunkedArray) -> WorkingCensus:
         """Return what a batch of these ids works on."""
-        return InHand(*self._entities.take(column), self._census.copy(), self._pending.copy())
+        return WorkingCensus(*self._entities.take(column), self._census.copy(), self._pending.copy())
 
-    def put(self, taken: InHand) -> None:
+    def put(self, taken: WorkingCensus) -> None:
         """Hold what take() returned, changed."""
         self._entities.put(taken.encoded, taken.slots, taken.arrays)
         self._census, self._pending = taken.census, taken.pending
@@ -77,7 +77,7 @@ class FromCensus(Protocol):
     """What a batch shows to a detector with such a memory."""
 
     @property
-    def memory(self) -> InHand:
+    def memory(self) -> WorkingCensus:
         """The memory the batch leads to."""
 
 

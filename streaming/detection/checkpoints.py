@@ -7,6 +7,7 @@ with the size and CRC-32 of each file.
 
 from __future__ import annotations
 
+import errno
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -17,15 +18,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from streaming.arrays.arrow_arrays import Saved, id_column, ids_of, matrix_column, matrix_of
+from streaming.arrays.arrow_arrays import Saved
 from streaming.arrays.compilation import Floats
 from streaming.detection.alert_budget import StreamRate
 from streaming.detection.calibration import TotalsHistogram
 from streaming.detection.tails import DEPTHS, Counts
-from streaming.home.settings import BASE
 from streaming.profiles.decayed import ProfileSnapshot
-from streaming.profiles.profile_kernels import MOMENTS, State
-from streaming.store.folders import Folders
+from streaming.profiles.profile_kernels import State
+from streaming.profiles.saved_profiles import entities_of, entity_batch
+from streaming.store.folders import BASE, Folders
 from streaming.store.place import Place
 
 KEPT = 3
@@ -38,8 +39,6 @@ _TORN = (
     OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException
 )  # fmt: skip
 _CHUNK = 1 << 24
-_PER_ENTITY = ("strikes", "struck", "judged_at")
-_PER_ENTITY_WIDE = ("clocks", "frauds", "judged")
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,8 @@ class ScorerSnapshot:
     """The state as of `next_sequence`; its arrays are never changed, so any thread may write it.
 
     `patterns` are those in force then, by the digest of their rules; the scorer itself has none.
+    `computed_on` are the fingerprints of the machines that have computed it, see
+    streaming.arrays.fingerprint; checkpoints of before name none.
     """
 
     next_sequence: int
@@ -57,6 +58,7 @@ class ScorerSnapshot:
     pace: StreamRate
     detectors: dict[str, Saved]
     patterns: Mapping[str, Saved] = field(default_factory=dict)
+    computed_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,16 @@ def write(snapshot: ScorerSnapshot, folders: Folders) -> str:
     return name
 
 
-def newest(folders: Folders, definition_hash: str, *, through: int | None = None) -> FoundCheckpoint:
+def newest(
+    folders: Folders, definition_hash: str, *, through: int | None = None, beyond: int = -1
+) -> FoundCheckpoint:
     """Read the newest checkpoint that is whole and was made under the same profile definition.
 
     Args:
         folders: where write() put them.
         definition_hash: checkpoints of another definition are skipped.
         through: skip those with a later next_sequence than this.
+        beyond: skip those with a next_sequence up to this, without reading them.
 
     Raises:
         RetryableError: the store is away.
@@ -110,7 +115,7 @@ def newest(folders: Folders, definition_hash: str, *, through: int | None = None
     places = (folders, folders.below(BASE).below(definition_hash))
     found = [(place, name) for place in places for name in _newest_first(place)]
     for place, name in sorted(found, key=lambda each: -int(each[1])):
-        if through is not None and int(name) > through:
+        if int(name) <= beyond or (through is not None and int(name) > through):
             continue
         try:
             return FoundCheckpoint(_found(place, name, definition_hash), tuple(skipped))
@@ -129,16 +134,21 @@ def drop_after(folders: Folders, next_sequence: int) -> None:
 
 
 def change_all(folders: Folders, change: Callable[[ScorerSnapshot], ScorerSnapshot]) -> int:
-    """Write every checkpoint anew as a change leaves it, and remove those that cannot be read.
+    """Write every checkpoint anew as a change leaves it, and remove those that are torn.
 
     Returns:
         How many there are.
+
+    Raises:
+        OSError: the disk cannot be read, which tells nothing of what lies there.
     """
     found = list(reversed(_newest_first(folders)))
     for name in found:
         try:
             state = _found(folders, name)
-        except _TORN:
+        except _TORN as fault:
+            if isinstance(fault, OSError) and fault.errno not in (None, errno.ENOENT):
+                raise  # after retention there may be no rows to build it from again
             folders.drop(name)
         else:
             write(change(state), folders)
@@ -177,7 +187,7 @@ def _write_files(snapshot: ScorerSnapshot, folder: Path) -> None:
     files: dict[str, dict[str, Any]] = {}
     for position, (kind, profiles) in enumerate(snapshot.profiles.items()):
         name = f"entities-{position}.arrow"
-        _write_arrow(folder / name, _profile_batches(profiles))
+        _write_arrow(folder / name, [entity_batch(profiles.ids, profiles.state)])
         files[name] = {"kind": kind, **_size_and_crc32(folder / name)}
     histograms = {_CALIBRATION: snapshot.histogram, **{_tail_file(k): v for k, v in snapshot.tails.items()}}
     for name, histogram in histograms.items():
@@ -201,6 +211,7 @@ def _described(snapshot: ScorerSnapshot) -> dict[str, Any]:
             "seen": _hex(snapshot.pace.seen),
             "clocks": [str(int(each)) for each in snapshot.pace.clocks],
         },
+        "computed_on": list(snapshot.computed_on),
     }
 
 
@@ -230,17 +241,6 @@ def _hex(values: Floats) -> list[str]:
 
 def _floats(texts: list[str]) -> Floats:
     return np.array([float.fromhex(text) for text in texts])
-
-
-def _profile_batches(profiles: ProfileSnapshot) -> list[pa.RecordBatch]:
-    state = profiles.state
-    columns = {
-        "id": id_column(profiles.ids),
-        "moments": matrix_column(state.moments),
-        **{name: matrix_column(getattr(state, name)) for name in _PER_ENTITY_WIDE},
-        **{name: pa.array(getattr(state, name)) for name in _PER_ENTITY},
-    }
-    return [pa.RecordBatch.from_pydict(columns)]
 
 
 def _tail_file(name: str) -> str:
@@ -280,10 +280,7 @@ def _check_manifest(manifest: dict[str, Any], definition_hash: str | None) -> No
 
 def _read(path: Path) -> ScorerSnapshot:
     manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-    for name, noted in manifest["files"].items():
-        actual = _size_and_crc32(path / name)
-        if any(noted[key] != actual[key] for key in actual):
-            raise ValueError(f"{name} is torn: size or checksum differs from the manifest")
+    _check_files(path, manifest["files"])
     profiles = {
         noted["kind"]: _read_profiles(path / name, manifest["population"][noted["kind"]])
         for name, noted in manifest["files"].items()
@@ -296,10 +293,25 @@ def _read(path: Path) -> ScorerSnapshot:
     }
     noted = manifest["pace"]
     pace = StreamRate(_floats(noted["seen"]), np.array(noted["clocks"], np.int64))
-    memories = (_read_saved(path, manifest["files"], kind) for kind in ("detector", "pattern"))
+    detectors, patterns = (_read_saved(path, manifest["files"], kind) for kind in ("detector", "pattern"))
     return ScorerSnapshot(
-        manifest["next_sequence"], manifest["definition_hash"], profiles, histogram, tails, pace, *memories
+        manifest["next_sequence"],
+        manifest["definition_hash"],
+        profiles,
+        histogram,
+        tails,
+        pace,
+        detectors,
+        patterns,
+        tuple(manifest.get("computed_on", ())),
     )
+
+
+def _check_files(path: Path, files: dict[str, Any]) -> None:
+    for name, noted in files.items():
+        actual = _size_and_crc32(path / name)
+        if any(noted[key] != actual[key] for key in actual):
+            raise ValueError(f"{name} is torn: size or checksum differs from the manifest")
 
 
 def _read_histogram(path: Path) -> tuple[Floats, Floats]:
@@ -314,11 +326,7 @@ def _read_arrow(path: Path) -> pa.RecordBatch:
 
 
 def _read_profiles(path: Path, population: dict[str, list[str]]) -> ProfileSnapshot:
-    batch = _read_arrow(path)
-    moments = matrix_of(batch["moments"])
-    entities = {name: batch[name].to_numpy() for name in _PER_ENTITY}
-    entities["moments"] = moments.reshape(len(moments), moments.shape[1] // MOMENTS, MOMENTS)
-    entities |= {name: matrix_of(batch[name]) for name in _PER_ENTITY_WIDE}
+    ids, entities = entities_of(_read_arrow(path))
     state = State(
         **entities,
         labels=_floats(population["verdicts"]),
@@ -326,7 +334,7 @@ def _read_profiles(path: Path, population: dict[str, list[str]]) -> ProfileSnaps
         population=_floats(population["current"]),
         pending=_floats(population["pending"]),
     )
-    return ProfileSnapshot(ids_of(batch["id"]), state)
+    return ProfileSnapshot(ids, state)
 
 
 def _read_saved(path: Path, files: dict[str, dict[str, Any]], kind: str) -> dict[str, Saved]:

@@ -16,6 +16,7 @@ import math
 import numpy as np
 
 from streaming.arrays.compilation import Floats, Ints, compiled
+from streaming.arrays.cores import ALL_CORES, Cores
 
 _TOLL = 3.0
 _TOLL_OF_THE_WHOLE = 6.0
@@ -77,10 +78,10 @@ def _totals(evidence: Floats, totals: Floats) -> None:
             totals[row] += evidence[row, place]
 
 
-def total_of(evidence: Floats) -> Floats:
+def total_of(evidence: Floats, cores: Cores = ALL_CORES) -> Floats:
     """Return the sum of each row, float64[n], added up from the first column to the last."""
     totals = np.zeros(len(evidence))
-    _totals(evidence, totals)
+    cores.over(lambda rows: _totals(evidence[rows], totals[rows]), len(totals))
     return totals
 
 

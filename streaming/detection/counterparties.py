@@ -63,6 +63,7 @@ class Encounters:
         fan_nats: float64[n, 2], surprise of fan-out and of fan-in.
         relations: int64[n], see counterparty_kernels.AccountState.
         relation_nats: float64[n].
+        encoded, numbers, new, memory: the accounts of the batch and the memory that it leads to.
     """
 
     entities: tuple[str, str]
@@ -70,10 +71,10 @@ class Encounters:
     fan_nats: Floats
     relations: Ints
     relation_nats: Floats
-    _encoded: EncodedColumn
-    _numbers: Ints
-    _new: Ints
-    _memory: CounterpartyMemory
+    encoded: EncodedColumn
+    numbers: Ints
+    new: Ints
+    memory: CounterpartyMemory
 
     @property
     def nats(self) -> Mapping[str, Floats]:
@@ -157,10 +158,10 @@ class Counterparties:
 
     def commit(self, encounters: Encounters) -> None:
         """Make the memory that advance() worked out the current one."""
-        self._index.insert(encounters._encoded, encounters._new)
+        self._index.insert(encounters.encoded, encounters.new)
         self._reserve(len(self))
-        memory = encounters._memory
-        scatter(memory, encounters._numbers, self._memory)
+        memory = encounters.memory
+        scatter(memory, encounters.numbers, self._memory)
         self._memory = self._memory._replace(census=memory.census.copy(), pending=memory.pending.copy())
 
     def forget(self, until: int) -> None:

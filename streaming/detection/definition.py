@@ -94,8 +94,8 @@ def chosen_entities(spec: AgentSpec, entities: tuple[str, ...]) -> tuple[str, ..
                 problem = f"no entity {name!r} in the contract; {nearest(name, entities)}"
                 raise ConfigurationError(problem, key=f"profiles.{key}")
     chosen = (*(profiles.entities or entities), *profiles.pair_names)
-    looked_at = {f"detectors.{name}.entities": getattr(spec.detectors, name).entities for name in DETECTORS}
-    for key, names in (*looked_at.items(), ("profiles.windows", profiles.windows), *_peers(spec)):
+    named = {f"detectors.{name}.entities": getattr(spec.detectors, name).entities for name in DETECTORS}
+    for key, names in (*named.items(), ("profiles.windows", profiles.windows), *_peers(spec)):
         for name in names:
             if name not in chosen:
                 raise ConfigurationError(

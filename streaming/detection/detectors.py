@@ -24,8 +24,9 @@ from typing import NamedTuple
 import numpy as np
 
 from streaming.arrays.compilation import Floats, Ints, compiled
+from streaming.arrays.cores import ALL_CORES, Cores
 from streaming.detection.nats import tempered
-from streaming.profiles.decayed import Population
+from streaming.profiles.population import Population
 from streaming.profiles.profile_kernels import Features
 
 AMOUNT, RATE, NOVELTY, RECURRENCE, RISK = "amount", "rate", "novelty", "recurrence", "risk"
@@ -35,6 +36,8 @@ OF_PROFILES: tuple[str, ...] = (AMOUNT, RATE, NOVELTY, RECURRENCE, RISK)
 
 _PRIOR_EVENTS = 2.0
 _LEAST_EXPOSURE = 60.0
+_BY_ROW = ("log_amounts", "counts", "amounts", "exposures", "peers")
+_BY_BLOCK = ("weights", "means", "variances", "within", "rates", "first_seen")
 
 
 class DetectorInput(NamedTuple):
@@ -57,6 +60,14 @@ class DetectorInput(NamedTuple):
     rates: Floats
     first_seen: Floats
     peers: Floats
+
+    def part(self, rows: slice) -> DetectorInput:
+        """Return the same of a span of rows."""
+        first = self.first_sequence + rows.start
+        blocks = slice(first // self.block_rows - self.first_sequence // self.block_rows, None)
+        by_row = {name: getattr(self, name)[rows] for name in _BY_ROW}
+        by_block = {name: getattr(self, name)[blocks] for name in _BY_BLOCK}
+        return self._replace(first_sequence=first, **by_row, **by_block)
 
 
 class Norm(NamedTuple):
@@ -113,17 +124,17 @@ def _population_log_ratios(seen: DetectorInput, ratios: Floats) -> None:
         ratios[row] = seen.log_amounts[row] - seen.means[block] if known else np.nan
 
 
-def population_log_ratios(seen: DetectorInput) -> Floats:
+def population_log_ratios(seen: DetectorInput, cores: Cores = ALL_CORES) -> Floats:
     """Return ln(amount / geometric mean of all amounts), float64[n]; NaN where there is none."""
     ratios = np.empty(len(seen.log_amounts))
-    _population_log_ratios(seen, ratios)
+    cores.over(lambda rows: _population_log_ratios(seen.part(rows), ratios[rows]), len(ratios))
     return ratios
 
 
-def log_ratios(seen: DetectorInput) -> Floats:
+def log_ratios(seen: DetectorInput, cores: Cores = ALL_CORES) -> Floats:
     """Return ln(amount / usual amount), float64[n]; NaN without an entity, an amount or a population."""
     ratios = np.empty(len(seen.log_amounts))
-    _log_ratios(seen, ratios)
+    cores.over(lambda rows: _log_ratios(seen.part(rows), ratios[rows]), len(ratios))
     return ratios
 
 
@@ -173,11 +184,10 @@ def _busiest(row: int, rate: float, exposure: float, counts: Floats, horizons: F
 
 
 @compiled
-def _surprises(seen: DetectorInput) -> Floats:
+def _surprises(seen: DetectorInput, found: Floats) -> None:
     # Arrays stay out of the functions called per row: handing them over costs more than the arithmetic.
     first_sequence, block_rows, _, horizons, counts, _, exposures = seen[:7]
     weights, _, _, _, rates, first_seen, _ = seen[7:]
-    found = np.zeros((len(exposures), 2), dtype=np.float64)
     penalty = math.log(len(horizons) - 1.0)
     for row in range(len(exposures)):
         exposure = exposures[row]
@@ -188,7 +198,6 @@ def _surprises(seen: DetectorInput) -> Floats:
             burst = _busiest(row, rates[block], exposure, counts, horizons)
             found[row, 0] = tempered(burst.nats - penalty)
         found[row, 1] = _novelty(exposure, weights[block], first_seen[block])
-    return found
 
 
 @compiled
@@ -233,7 +242,7 @@ def evidence(seen: DetectorInput, rows: Ints) -> list[Evidence]:
     return [Evidence(*numbers) for numbers in _evidence(seen, rows).tolist()]
 
 
-def look(
+def detector_input(
     features: Features,
     population: Population,
     log_amounts: Floats,
@@ -259,6 +268,8 @@ def look(
     )
 
 
-def surprises(seen: DetectorInput) -> Floats:
+def surprises(seen: DetectorInput, cores: Cores = ALL_CORES) -> Floats:
     """Return the nats ≥ 0 of rate and novelty, float64[n, 2]; 0 without an entity and in a cold start."""
-    return _surprises(seen)
+    found = np.zeros((len(seen.exposures), 2))
+    cores.over(lambda rows: _surprises(seen.part(rows), found[rows]), len(found))
+    return found

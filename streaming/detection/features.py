@@ -17,8 +17,9 @@ from streaming.arrays.compilation import Floats, Ints
 from streaming.detection.detectors import DetectorInput
 from streaming.detection.stateful import DetectorResult
 from streaming.detection.tails import Counts
-from streaming.profiles.decayed import Advance
+from streaming.profiles.decayed import EntityHalf
 from streaming.profiles.directions import entity_of
+from streaming.profiles.population import PopulationPass
 
 Features = npt.NDArray[np.float32]
 Rows = Ints | slice
@@ -75,22 +76,33 @@ class EntityBatch:
     """One kind of entities in one batch.
 
     Attributes:
+        half, whole: what the profiles have made of it, entity by entity and of the kind as a whole.
+        seen: the same as the detectors read it.
         ratios: float64[n], ln(amount / usual).
         amounts: float64[n], nats of the amount.
         others: float64[n, 2], nats of rate and novelty.
-        memory: float64[n], see profile_kernels.recall.
-        labels: float64[n, 1 + 2 memories], see profile_kernels.judge.
+        memory: float64[n], see entity_kernels.recall.
         counts: what the amounts add to their tails.
     """
 
-    advance: Advance
+    half: EntityHalf
+    whole: PopulationPass
     seen: DetectorInput
     ratios: Floats
     amounts: Floats
     others: Floats
     memory: Floats
-    labels: Floats
     counts: Counts
+
+    @property
+    def steps(self) -> tuple[EntityHalf, PopulationPass]:
+        """Both steps that the profiles have made."""
+        return self.half, self.whole
+
+    @property
+    def labels(self) -> Floats:
+        """float64[n, 1 + 2 memories], see entity_kernels.judge."""
+        return self.half.judged
 
 
 def kind_feature_names(entity: str, horizons: Sequence[float], memories: Sequence[float]) -> tuple[str, ...]:
@@ -125,7 +137,7 @@ def _span(seconds: float) -> str:
 
 def kind_features(view: EntityBatch, rows: Rows = ALL_ROWS) -> list[Floats]:
     """Return one column, float64[m], per name of kind_feature_names; of all rows or of some."""
-    features = view.advance.features
+    features = view.half.features
     seen = features.counts[rows]
     means = np.where(seen > _LEAST, features.amounts[rows] / np.maximum(seen, _LEAST), np.nan)
     return [
@@ -144,7 +156,7 @@ def kind_features(view: EntityBatch, rows: Rows = ALL_ROWS) -> list[Floats]:
 
 def _log_deviations(view: EntityBatch, rows: Rows) -> Floats:
     """Standardised distance of the log-amount from the entity's own mean; NaN below two transactions."""
-    features = view.advance.features
+    features = view.half.features
     counts = features.counts[rows, -1]
     history = np.maximum(counts, _LEAST)
     mean = features.sums[rows] / history
@@ -162,7 +174,7 @@ def calendar_features(times: Ints, log_amounts: Floats) -> list[Floats]:
 def features_of(
     views: Sequence[EntityBatch],
     evidence: Floats,
-    findings: Sequence[DetectorResult] = (),
+    results: Sequence[DetectorResult] = (),
     rows: Rows = ALL_ROWS,
 ) -> Features:
     """Return all features of a batch's rows, float32[m, features]; NaN stays where nothing is known.
@@ -172,11 +184,11 @@ def features_of(
     Args:
         views: at least one.
         evidence: nats, float64[n, reasons]; their sum is the last feature.
-        findings: of the detectors with a memory of their own.
+        results: of the detectors with a memory of their own.
         rows: which of the batch's; all unless given.
     """
     first = views[0]
-    columns = feature_columns(first.advance.rows.times, first.seen.log_amounts, views, findings, rows)
+    columns = feature_columns(first.half.rows.times, first.seen.log_amounts, views, results, rows)
     with np.errstate(over="ignore"):
         features = np.column_stack([*columns, evidence[rows].sum(axis=1)]).astype(np.float32)
     return np.clip(features, -_LARGEST, _LARGEST, out=features)
@@ -186,15 +198,15 @@ def feature_columns(
     times: Ints,
     log_amounts: Floats,
     views: Sequence[EntityBatch],
-    findings: Sequence[DetectorResult],
+    results: Sequence[DetectorResult],
     rows: Rows = ALL_ROWS,
 ) -> list[Floats]:
     """Return one column, float64[m], per feature but the evidence; see features_of."""
     columns = calendar_features(times[rows], log_amounts[rows])
     for view in views:
         columns += kind_features(view, rows)
-    for finding in findings:
-        columns += [column[rows] for column in finding.features()]
+    for result in results:
+        columns += [column[rows] for column in result.features()]
     return columns
 
 

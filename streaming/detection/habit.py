@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from streaming.arrays.compilation import Floats, Ints
-from streaming.detection.census import CensusDetector, CensusMemory, InHand
+from streaming.detection.census import CensusDetector, CensusMemory, WorkingCensus
 from streaming.detection.detectors import HABIT
-from streaming.detection.habit_kernels import BINS, Hours, tell_hours
+from streaming.detection.habit_kernels import BINS, Hours, judge_hours
 from streaming.detection.local_times import LocalClocks, LocalTimes
 from streaming.detection.reasons import habit_sentence
 from streaming.profiles.frame import Frame
@@ -28,7 +28,7 @@ class Hourly:
     kind: str
     local: LocalTimes
     found: Floats
-    memory: InHand
+    memory: WorkingCensus
 
     @property
     def nats(self) -> Mapping[str, Floats]:
@@ -81,5 +81,5 @@ class Habit(CensusDetector):
         hours = Hours(taken.arrays["hours"], taken.arrays["seen"], taken.census, taken.pending)
         found, local = np.empty(len(frame)), self._clocks.read(frame)
         blocks, codes = Blocks(frame.first_sequence, *self._block), taken.encoded.codes
-        tell_hours(blocks, codes, frame.times, local.times, hours, frame.forgotten, self._horizon, found)
+        judge_hours(blocks, codes, frame.times, local.times, hours, frame.forgotten, self._horizon, found)
         return Hourly(self.reason_names[0], self._kind, local, found, taken)

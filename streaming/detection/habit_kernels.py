@@ -36,7 +36,7 @@ class Hours(NamedTuple):
 
 
 @compiled
-def tell_hours(
+def judge_hours(
     blocks: Blocks,
     codes: Codes,
     times: Ints,

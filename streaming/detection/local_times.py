@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from streaming.arrays.compilation import Codes, Ints, read_only
-from streaming.events.zones import offsets_at
+from streaming.arrays.zones import offsets_at
 from streaming.profiles.frame import Frame
 
 UTC_ZONE = "UTC"

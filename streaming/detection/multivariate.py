@@ -30,14 +30,14 @@ class Oddities:
 
     names: tuple[str, ...]
     inputs: Inputs
-    _outlook: Outlook
+    outlook: Outlook
     _scaled: bool
     _currency: str
 
     @property
     def nats(self) -> Mapping[str, Floats]:
         """See stateful.DetectorResult."""
-        return {EVENT: self._outlook.nats}
+        return {EVENT: self.outlook.nats}
 
     def features(self) -> list[Floats]:
         """See stateful.DetectorResult; what is made of features is none itself."""
@@ -45,8 +45,8 @@ class Oddities:
 
     def sentences(self, rows: Ints) -> Mapping[str, list[str]]:
         """See stateful.DetectorResult."""
-        rarity = np.exp(self._outlook.nats[rows]).tolist()
-        leaders, values = self._outlook.leaders[rows].tolist(), self.inputs[rows].tolist()
+        rarity = np.exp(self.outlook.nats[rows]).tolist()
+        leaders, values = self.outlook.leaders[rows].tolist(), self.inputs[rows].tolist()
         sentences = []
         for one_in, leading, row in zip(rarity, leaders, values, strict=True):
             phrases = [
@@ -99,9 +99,9 @@ class Multivariate:
         outlook = self._forest.advance(inputs, first_sequence)
         return Oddities(self.feature_names, inputs, outlook, self._scaled, self._currency)
 
-    def commit(self, finding: Oddities) -> None:
+    def commit(self, result: Oddities) -> None:
         """See stateful.Remembering."""
-        self._forest.commit(finding._outlook)
+        self._forest.commit(result.outlook)
 
     def snapshot(self) -> Saved:
         """See stateful.Remembering."""

@@ -85,7 +85,7 @@ class ScoredBatch:
         """
         numbers = {entity: evidence(view.seen, rows) for entity, view in self.step.views.items()}
         sentences = {
-            name: texts for each in self.step.findings for name, texts in each.sentences(rows).items()
+            name: texts for each in self.step.results for name, texts in each.sentences(rows).items()
         }
         payments, parts = self._payments(rows), self.contributions_of(rows).tolist()
         nats = self.evidence[rows].tolist()
@@ -116,7 +116,7 @@ class ScoredBatch:
 
     def features(self, rows: Rows = ALL_ROWS) -> Features:
         """Return the features of rows as they stood when they were scored, float32[m, features]."""
-        return features_of(list(self.step.views.values()), self.evidence, self.step.findings, rows)
+        return features_of(list(self.step.views.values()), self.evidence, self.step.results, rows)
 
     def own_evidence(self) -> Floats:
         """Return the nats that each transaction shows by itself, whatever its entities are known for."""

@@ -6,16 +6,17 @@ makes the result current. The same rows in the same order give the same bits how
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pyarrow as pa
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, DataLossError, nearest
 from schemas.event_columns import DIRECTION, PAYMENT, REFERENCE_AMOUNT, REFUND
-from schemas.spec import AgentSpec
+from schemas.spec import FIRST_ARITHMETIC, AgentSpec
+from streaming.arrays.columns import numbers
 from streaming.arrays.compilation import Floats, Ints
+from streaming.arrays.cores import ALL_CORES, Cores
+from streaming.arrays.fingerprint import machine_fingerprint
 from streaming.detection.alert_budget import AlertBudget, StreamRate
 from streaming.detection.calibration import Calibration, TotalsHistogram
 from streaming.detection.checkpoints import ScorerSnapshot
@@ -29,12 +30,16 @@ from streaming.detection.scored import AfterBatch, ScoredBatch
 from streaming.detection.tails import Counts, TailFrequencies
 from streaming.detection.weighing import POPULATION, Weighing
 from streaming.profiles.directions import of_refunds, with_refunds
-from streaming.profiles.frame import numbers
+from streaming.profiles.entity_buckets import BucketPlace
 
 _OF_A_PAYMENT = ["amount", "currency", "event_time"]
 _NOT_CONVERTED = (
     "reference needs converted amounts, and the transactions of this contract have none: name the exchange "
     "rates in data_sources.rates before they are stored"
+)
+_BY_TURNS = (
+    "a lake of the first arithmetic is scored by the driver alone: there the mean of all rows stands in for "
+    "an amount of 0. Leave cluster.buckets out"
 )
 # What their tails are called in checkpoints: those of payments, and those of refunds.
 _POPULATIONS = (POPULATION, of_refunds(POPULATION))
@@ -50,6 +55,10 @@ class Scorer:
         entities: the contract's entity columns; `spec.profiles.entities` chooses among them.
         model: says how the features add up to a score, in place of the detectors' plain sum.
         refunds: those among the transactions have profiles and populations of their own.
+        cores: among which entities and rows are shared out; how many there are changes no bit.
+
+    Attributes:
+        computed_on: fingerprints of the machines that have computed its state, as far as they are known.
 
     Raises:
         ConfigurationError: the spec names an entity that the contract lacks, or the model reads others.
@@ -62,12 +71,13 @@ class Scorer:
         model: SupervisedModel | None = None,
         *,
         refunds: bool = False,
+        cores: Cores = ALL_CORES,
     ) -> None:
-        self._spec, self._model = spec, model
+        self._spec, self._model, self._cores = spec, model, cores
         self._given, self._refunds = entities, refunds
         chosen = chosen_entities(spec, entities)
         self._kinds = with_refunds(chosen) if refunds else chosen
-        self._states = EntityStates(spec, self._kinds)
+        self._states = EntityStates(spec, self._kinds, cores)
         read = () if model is None else model.feature_names
         self._weighing = Weighing(spec, self._kinds, self._states.detectors, read)
         self._block_rows = spec.profiles.block_rows
@@ -76,6 +86,7 @@ class Scorer:
         self._calibration = Calibration(len(self.reason_names), *blocks)
         self._budget = AlertBudget(spec.alerts_per_day or 0.0, self._block_rows)
         self._next_sequence = self._begun = 0
+        self.computed_on: tuple[str, ...] = ()
         if model is not None and model.feature_names != self.feature_names:
             raise ConfigurationError("the model was trained on the features of other profiles", key="model")
         self.definition_hash = definition_hash(spec, self._kinds, model)
@@ -130,6 +141,18 @@ class Scorer:
         """Return how many profiles there are of each kind of entities, and their bytes of memory."""
         return self._states.sizes
 
+    def hold_in(self, place: BucketPlace) -> None:
+        """Have entities held in buckets of other processes, from the next score() on.
+
+        What is restored and folded before that is so here: both ways come to the same bits.
+
+        Raises:
+            ConfigurationError: in the first arithmetic entities go by the rows of all others.
+        """
+        if self._spec.arithmetic_in_force == FIRST_ARITHMETIC:
+            raise ConfigurationError(_BY_TURNS, where="cluster", key="buckets")
+        self._states.hold_in(place)
+
     def score(self, transactions: pa.Table, labels: pa.Table | None = None) -> ScoredBatch:
         """Score rows that follow the last committed ones, leaving all state as it is.
 
@@ -142,6 +165,7 @@ class Scorer:
         Raises:
             DataLossError: the rows are not those from next_sequence on, without a gap.
         """
+        self._states.begin_away()
         return self._score(transactions, labels, explain=True)
 
     def commit(self, scored: ScoredBatch) -> None:
@@ -160,6 +184,8 @@ class Scorer:
         self._calibration.histogram = scored.after.histogram
         self._budget.pace = scored.after.pace
         self._next_sequence += len(scored)
+        if len(scored):
+            self.computed_on = (*dict.fromkeys((*self.computed_on, machine_fingerprint())),)
 
     def fold(self, transactions: pa.Table, labels: pa.Table | None = None) -> None:
         """Advance all state past rows that need no scores any more, as recovery does; see score()."""
@@ -185,7 +211,8 @@ class Scorer:
         histogram = TotalsHistogram(*(part.copy() for part in self._calibration.histogram))
         pace = StreamRate._make(part.copy() for part in self._budget.pace)
         sequence, definition = self._next_sequence, self.definition_hash
-        return ScorerSnapshot(sequence, definition, profiles, histogram, tails, pace, detectors)
+        parts = (sequence, definition, profiles, histogram, tails, pace, detectors)
+        return ScorerSnapshot(*parts, computed_on=self.computed_on)
 
     def restore(self, snapshot: ScorerSnapshot) -> None:
         """Continue from a snapshot.
@@ -200,7 +227,7 @@ class Scorer:
             each.counts = Counts(*(np.array(part) for part in snapshot.tails[name]))
         self._calibration.histogram = TotalsHistogram(*(np.array(part) for part in snapshot.histogram))
         self._budget.pace = StreamRate._make(np.array(part) for part in snapshot.pace)
-        self._next_sequence = snapshot.next_sequence
+        self._next_sequence, self.computed_on = snapshot.next_sequence, snapshot.computed_on
 
     def begin(self, sequence: int) -> None:
         """Continue at a later row than the first one, knowing nothing of those before it.
@@ -253,13 +280,12 @@ class Scorer:
         rows = len(step.times)
         population, tails = np.zeros(rows), {name: each.counts for name, each in self._tails.items()}
         for name, kind in zip(self._tails, self._first_kinds, strict=False):
-            ratios, own = population_log_ratios(step.views[kind].seen), step.of_direction(kind)
+            ratios, own = population_log_ratios(step.views[kind].seen, self._cores), step.of_direction(kind)
             if own is not None:
                 ratios = np.where(own, ratios, np.nan)
             found, tails[name] = self._tails[name].surprises(ratios, np.full(rows, np.inf), self._rows_met)
             population = found if own is None else np.where(own, found, population)
-        each = partial(self._states.each, rows=rows)
-        return self._weighing.evidence(step.views, population, step.findings, each), tails
+        return self._weighing.evidence(step.views, population, step.results, self._cores), tails
 
     @property
     def _first_kinds(self) -> tuple[str, ...]:
@@ -274,8 +300,8 @@ class Scorer:
 
     def _totals(self, step: EntityStep, found: Floats) -> Floats:
         if self._model is None or not len(found):
-            return total_of(found)
-        return self._model.margins(features_of(list(step.views.values()), found, step.findings))
+            return total_of(found, self._cores)
+        return self._model.margins(features_of(list(step.views.values()), found, step.results))
 
     def _check_sequence(self, column: pa.ChunkedArray) -> None:
         sequence = numbers(column, pa.int64())

@@ -29,7 +29,7 @@ class Remembering(Protocol):
 
     name: str
 
-    def commit(self, finding: Any) -> None:
+    def commit(self, result: Any) -> None:
         """Make the memory that advance() worked out the current one."""
 
     def snapshot(self) -> Saved:

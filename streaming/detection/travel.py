@@ -16,12 +16,13 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.detection import TravelDetector
+from streaming.arrays.columns import numbers
 from streaming.arrays.compilation import Floats, Ints, read_only
-from streaming.detection.census import CensusDetector, CensusMemory, InHand
+from streaming.detection.census import CensusDetector, CensusMemory, WorkingCensus
 from streaming.detection.detectors import TRAVEL
 from streaming.detection.reasons import travel_sentence
 from streaming.detection.travel_kernels import Places, Trips, follow
-from streaming.profiles.frame import Frame, numbers
+from streaming.profiles.frame import Frame
 from streaming.profiles.profile_kernels import Blocks
 
 _KILOMETRES, _HOURS, _NATS = 0, 1, 2
@@ -34,7 +35,7 @@ class Journeys:
     reason: str
     kind: str
     found: Floats
-    memory: InHand
+    memory: WorkingCensus
 
     @property
     def nats(self) -> Mapping[str, Floats]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Floats, Ints
+from streaming.arrays.cores import Cores
 from streaming.detection.combination import beyond, remembered, strongest
 from streaming.detection.detectors import AMOUNT, NOVELTY, OF_PROFILES, RATE, RECURRENCE, RISK
 from streaming.detection.features import EVIDENCE, EntityBatch, reason_of
@@ -48,7 +49,7 @@ class Weighing:
         self._views = self._views_of_one_thing(detectors)
         self._weights = self._weights_of(spec)
 
-    def looks_at(self, detector: str, entity: str) -> bool:
+    def uses(self, detector: str, entity: str) -> bool:
         """Return whether a detector that goes by profiles watches one kind of entities."""
         chosen = self._chosen[detector]
         return chosen.enabled and (not chosen.entities or entity_of(entity) in chosen.entities)
@@ -57,35 +58,38 @@ class Weighing:
         self,
         views: Mapping[str, EntityBatch],
         population: Floats,
-        findings: Iterable[DetectorResult],
-        each: Callable[[Callable[[tuple[str, ...]], None], Sequence[tuple[str, ...]]], object],
+        results: Iterable[DetectorResult],
+        cores: Cores,
     ) -> Floats:
         """Return the evidence of each reason, nats, float64[n, reasons].
 
         Args:
             views: by entity.
             population: nats of the amounts among all amounts, float64[n].
-            findings: of the detectors with a memory of their own.
-            each: calls a function with each of many arguments.
+            results: of the detectors with a memory of their own.
+            cores: among which the rows are shared out.
         """
         nats = {f"{AMOUNT}.{POPULATION}": population}
         for entity, view in views.items():
             nats |= {f"{AMOUNT}.{entity}": view.amounts, f"{RATE}.{entity}": view.others[:, 0]}
             nats[f"{NOVELTY}.{entity}"] = self._novelty(entity, views)
-        for finding in findings:
-            nats |= finding.nats
+        for result in results:
+            nats |= result.nats
         found = np.zeros((len(population), len(self.reason_names)))
-        each(
-            lambda names: strongest(
-                np.column_stack([nats[name] for name in names]), self._columns(names), found
-            ),
-            self._views,
-        )
+        cores.over(lambda rows: self._weigh(nats, views, rows, found[rows]), len(found))
+        return found
+
+    def _weigh(
+        self, nats: Mapping[str, Floats], views: Mapping[str, EntityBatch], rows: slice, found: Floats
+    ) -> None:
+        for names in self._views:
+            strongest(np.column_stack([nats[name][rows] for name in names]), self._columns(names), found)
         for entity, view in views.items():
-            self._remember(entity, view, found)
+            self._remember(entity, view, rows, found)
         if EVENT in nats:
-            beyond(nats[EVENT], self._columns(self._of_the_row), self._column(EVENT), found)
-        return found if self._weights is None else found * self._weights
+            beyond(nats[EVENT][rows], self._columns(self._of_the_row), self._column(EVENT), found)
+        if self._weights is not None:
+            found *= self._weights
 
     def _novelty(self, entity: str, views: Mapping[str, EntityBatch]) -> Floats:
         """Leave out pairs that are new because one of the two is."""
@@ -95,18 +99,19 @@ class Weighing:
                 found = np.where(views[name].others[:, 1] > 0.0, 0.0, found)
         return found
 
-    def _remember(self, entity: str, view: EntityBatch, found: Floats) -> None:
-        if self.looks_at(RISK, entity):
-            found[:, self._column(f"{RISK}.{entity}")] = view.labels[:, 0]
-        if self.looks_at(RECURRENCE, entity):
-            remembered(view.amounts, view.memory, self._column(f"{RECURRENCE}.{entity}"), found)
+    def _remember(self, entity: str, view: EntityBatch, rows: slice, found: Floats) -> None:
+        if self.uses(RISK, entity):
+            found[:, self._column(f"{RISK}.{entity}")] = view.labels[rows, 0]
+        if self.uses(RECURRENCE, entity):
+            column = self._column(f"{RECURRENCE}.{entity}")
+            remembered(view.amounts[rows], view.memory[rows], column, found)
 
     def _of_profiles(self) -> list[str]:
         names = [
             f"{detector}.{entity}"
             for entity in self._entities
             for detector in OF_PROFILES
-            if self.looks_at(detector, entity)
+            if self.uses(detector, entity)
         ]
         amounts = self._entities and self._chosen[AMOUNT].enabled
         return [*names, f"{AMOUNT}.{POPULATION}"] if amounts else names

@@ -50,16 +50,17 @@ class WindowAdvance:
         sums: float64[n, horizons], sum of their amounts.
         delayed_counts: int64[n, horizons], transactions in the delayed windows; [n, 0] without a delay.
         frauds: float64[n, horizons], those of them known to be frauds; [n, 0] without a delay.
+        encoded, slots, new_transactions, new_frauds: what committing the batch adds to the memory.
     """
 
     counts: Ints
     sums: Floats
     delayed_counts: Ints
     frauds: Floats
-    _encoded: EncodedColumn
-    _slots: Ints
-    _transactions: Entries
-    _frauds: Entries
+    encoded: EncodedColumn
+    slots: Ints
+    new_transactions: Entries
+    new_frauds: Entries
     nats: Mapping[str, Floats] = field(default_factory=dict)
 
     def features(self) -> list[Floats]:
@@ -152,9 +153,9 @@ class Windows:
 
     def commit(self, advance: WindowAdvance) -> None:
         """See stateful.StatefulDetector."""
-        placed = self._index.place(advance._encoded, advance._slots)
-        self._transactions.put(advance._transactions, placed, len(self))
-        self._frauds.put(advance._frauds, placed, len(self))
+        placed = self._index.place(advance.encoded, advance.slots)
+        self._transactions.put(advance.new_transactions, placed, len(self))
+        self._frauds.put(advance.new_frauds, placed, len(self))
 
     def forget(self, until: int) -> None:
         """See stateful.StatefulDetector."""

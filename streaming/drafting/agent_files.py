@@ -146,6 +146,10 @@ alerts:
 
 # For so long yesterday can be re-run exactly.
 replay_horizon: 30d
+# How long rows stay; without an age they stay for ever. docs/retention-and-erasure.md
+# retention: {{transactions: 400d, alerts: 400d, quarantine: 30d}}
+# Where tables lie, if not below the home on this machine. docs/stores.md
+# store: s3://bucket/prefix
 """
 
 _RULES = """\
@@ -176,6 +180,8 @@ allowedModels:
 # Ids of entities leave as tokens where they are named (entities.<name>).{texts}
 allowedFields: [amount, currency, event_hour, score, reasons, explanations, rules]
 auditLogging: true
+# Whether `flagstream erase` may take a person's id out of all tables, which cannot be undone.
+# erasure: true
 # What a plan of `flagstream agent run` may do, and how often.
 dataAccess:
   readOnlyPaths: [lake, candidates]

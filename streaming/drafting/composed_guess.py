@@ -18,7 +18,7 @@ _NUMBERS = frozenset(
 )
 _SCOPES = frozenset({"bank", "bic", "blz", "user", "tenant", "issuer", "institution", "organisation"})
 _NUMBERED = frozenset({"account", "acct", "konto", "card", "customer", "client", "member"})
-_ENOUGH_TO_TELL = 20
+_ENOUGH_ROWS = 20
 _UNIQUE, _MOST_CANDIDATES = 0.999, 12
 _BY_CHANCE = 5.0
 _CLASHES, _REPEATS = 1.05, 0.95
@@ -52,7 +52,7 @@ def _pairs(parts: Sequence[FieldFacts]) -> Iterator[tuple[float, tuple[FieldFact
         rows = len(one.values)
         numbered = _NUMBERS & {*one.words, *other.words}
         expected = rows * rows / (2.0 * len(one.counts) * len(other.counts))
-        if rows < _ENOUGH_TO_TELL or not numbered or expected < _BY_CHANCE:
+        if rows < _ENOUGH_ROWS or not numbered or expected < _BY_CHANCE:
             continue
         if len(set(zip(one.values, other.values, strict=True))) >= _UNIQUE * rows:
             yield expected, (one, other)
@@ -78,7 +78,7 @@ def _scoped(guess: Guess, before: Sequence[FieldFacts], own: FieldFacts) -> Gues
     pairs = [pair for pair in zip(scope.values, own.values, strict=True) if None not in pair]
     different = len(set(pairs))
     clash = different >= _CLASHES * len(own.counts) and different < _REPEATS * len(pairs)
-    if len(pairs) < _ENOUGH_TO_TELL or not clash:
+    if len(pairs) < _ENOUGH_ROWS or not clash:
         return guess
     value = {name: each for name, each in guess.value.items() if name not in ("field", "type")}
     share = 1.0 if value.get("required") is False else len(pairs) / len(own.values)

@@ -27,7 +27,8 @@ from streaming.drafting.time_guess import guess_time
 
 _WIDE = 1_000_000
 _MAY_BE_A_LABEL = (
-    "says yes or no, as a label does: left out, so that no rule sees it; if it is none, name it in extra"
+    "says yes or no, as a label does: left out, so that no rule sees it; name it as the label's field, or, "
+    "if it is none, in extra"
 )
 
 

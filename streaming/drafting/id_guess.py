@@ -44,6 +44,14 @@ _PAYERS = {
     "pan": 2.4,
     "iban": 2.4,
     "token": 2.0,
+    **dict.fromkeys(("cust", "cust_id", "cust_no", "buyer", "cardholder", "holder", "member", "wallet"), 2.6),
+    # German, French and Spanish, as words_in spells them: without accents, umlauts in two letters
+    **dict.fromkeys(("kunde", "kunden", "kundennummer", "kundennr", "kdnr"), 2.9),
+    **dict.fromkeys(("karte", "karten", "kartennummer", "kartennr", "carte", "numcarte", "tarjeta"), 2.8),
+    **dict.fromkeys(("konto", "kontonummer", "kontonr", "compte", "cuenta"), 2.6),
+    **dict.fromkeys(("cliente", "auftraggeber", "zahler", "absender", "karteninhaber"), 2.7),
+    **dict.fromkeys(("payeur", "acheteur", "porteur", "titulaire", "utilisateur", "emetteur"), 2.5),
+    **dict.fromkeys(("pagador", "ordenante", "titular", "usuario", "comprador", "remitente"), 2.5),
 }
 _OTHERS = {
     "merchant": 2.4,
@@ -62,10 +70,19 @@ _OTHERS = {
     "device_id": 2.2,
     "ip": 1.8,
     "email": 1.6,
+    **dict.fromkeys(("store", "vendor", "seller", "retailer", "supplier", "recipient", "atm"), 2.2),
+    **dict.fromkeys(("haendler", "haendlernummer", "haendlernr", "empfaenger", "verkaeufer"), 2.4),
+    **dict.fromkeys(("filiale", "laden", "kasse", "geraet"), 2.0),
+    **dict.fromkeys(("commercant", "marchand", "beneficiaire", "destinataire", "vendeur"), 2.4),
+    **dict.fromkeys(("magasin", "boutique", "appareil"), 2.0),
+    **dict.fromkeys(("comercio", "comerciante", "beneficiario", "destinatario", "vendedor"), 2.4),
+    **dict.fromkeys(("tienda", "dispositivo"), 2.0),
 }
-_NOT_ENTITIES = frozenset(
-    {"currency", "lat", "long", "type", "status", "country", "state", "city", "zip", "mcc", "category"}
-)
+_NOT_ENTITIES = frozenset({
+    "currency", "lat", "long", "type", "status", "country", "state", "city", "zip", "mcc", "category",
+    "waehrung", "devise", "moneda", "divisa", "land", "pays", "pais", "ort", "stadt", "ville", "ciudad",
+    "plz", "typ", "tipo", "kategorie", "categorie", "categoria", "statut", "estado",
+})  # fmt: skip
 _PLACEHOLDERS = (
     "UNKNOWN",
     "unknown",
@@ -88,7 +105,7 @@ _OFTEN = 0.2
 _FEW_IDS, _MANY_IDS, _DIFFERENT = 0.02, 0.95, 3
 _NUMBERED = re.compile(r"(?=.*[0-9])[A-Za-z0-9_/:-]{4,}")
 _UNNAMED = 0.5
-_ENOUGH_TO_TELL = 20
+_ENOUGH_ROWS = 20
 _WHERE_ABSENT = "; some have none and are refused: add from: coordinates to take them"
 
 
@@ -117,7 +134,7 @@ def _ids(facts: FieldFacts) -> Iterator[tuple[float, Guess]]:
 
 def _is_numbered(facts: FieldFacts) -> bool:
     """Whether it is text as numbers of documents are, by which no entity goes."""
-    texts = len(facts.held) >= _ENOUGH_TO_TELL and facts.kinds == {"string"} and not _name(facts)
+    texts = len(facts.held) >= _ENOUGH_ROWS and facts.kinds == {"string"} and not _name(facts)
     return texts and all(_NUMBERED.fullmatch(each) for each in facts.held)
 
 
@@ -163,7 +180,7 @@ def _entity(facts: FieldFacts, first: bool, taken: set[str]) -> Guess:
     filled = sum(often for each, often in facts.counts.items() if each not in placeholders)
     top, often = facts.counts.most_common(1)[0]
     why = f"{len(facts.counts):,} different ids"
-    telling = len(facts.values) >= _ENOUGH_TO_TELL and top not in placeholders
+    telling = len(facts.values) >= _ENOUGH_ROWS and top not in placeholders
     if telling and often > _OFTEN * len(facts.values):
         why += f", one of them in {often / len(facts.values):.0%} of the records: is that one customer?"
     share = 1.0 if missing and not first else filled / len(facts.values)

@@ -48,10 +48,12 @@ _CURRENCIES = {
     "cur": 2.0,
     "waehrung": 2.6,
     "devise": 2.6,
+    "moneda": 2.6,
+    "divisa": 2.6,
 }
 _MINOR = frozenset({"cents", "minor", "pence", "pennies"})
 _PRICES, _ODD_PRICES = frozenset({0, 49, 50, 90, 95, 99}), frozenset({49, 95, 99})
-_LIKE_PRICES, _LIKE_ODD_PRICES, _ENOUGH_TO_TELL = 0.6, 0.2, 20
+_LIKE_PRICES, _LIKE_ODD_PRICES, _ENOUGH_ROWS = 0.6, 0.2, 20
 _SIGNS = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "₹": "INR"}
 _FORMS: tuple[Mapping[str, Any], ...] = (
     {"format": "decimal"},
@@ -161,7 +163,7 @@ def _minor_reason(facts: FieldFacts, codes: FieldFacts | None) -> str | None:
         return "and currencies are in lower case, as providers write them that count cents"
     ends = [abs(value) % 100 for value in facts.held]
     like, odd = (sum(end in wanted for end in ends) / len(ends) for wanted in (_PRICES, _ODD_PRICES))
-    if len(ends) >= _ENOUGH_TO_TELL and like >= _LIKE_PRICES and odd >= _LIKE_ODD_PRICES:
+    if len(ends) >= _ENOUGH_ROWS and like >= _LIKE_PRICES and odd >= _LIKE_ODD_PRICES:
         return f"and {like:.0%} end as prices in cents do"
     return None
 

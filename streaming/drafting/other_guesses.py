@@ -10,10 +10,7 @@ from streaming.drafting.id_guess import column_name
 from streaming.labels.label_parsing import FRAUD_WORDS, GENUINE_WORDS
 
 _LABELS = {"is_fraud": 3.0, "fraud": 2.5, "isfraud": 3.0, "is_laundering": 3.0, "class": 1.6, "label": 2.0}
-_YES_AND_NO = frozenset({
-    *FRAUD_WORDS, *GENUINE_WORDS,
-    "ja", "nein", "j", "oui", "non", "o", "si", "sí", "s", "sim", "não", "nao", "nee", "tak", "nie",
-})  # fmt: skip
+_YES_AND_NO = frozenset({*FRAUD_WORDS, *GENUINE_WORDS})
 _TWO = 2
 _KINDS = {"fraud_type": 2.0, "fraud_scenario": 2.0, "scenario": 1.5}
 _TEXTS = {
@@ -39,11 +36,11 @@ _TYPES = {"string": "string", "integer": "integer", "float": "float", "boolean":
 
 def guess_label(fields: Sequence[FieldFacts]) -> Guess | None:
     """Return the likeliest field of the label, None where none says fraud or genuine."""
-    known = {*FRAUD_WORDS, *GENUINE_WORDS}
     found = [
         facts
         for facts in fields
-        if named_score(facts, _LABELS) >= 1 and {str(each).strip().lower() for each in facts.counts} <= known
+        if named_score(facts, _LABELS) >= 1
+        and {str(each).strip().lower() for each in facts.counts} <= _YES_AND_NO
     ]
     if not found or not (label := max(found, key=lambda facts: named_score(facts, _LABELS))).held:
         return None

@@ -14,6 +14,7 @@ import pyarrow as pa
 from confluent_kafka import Message
 
 from schemas.contract import EventContract
+from schemas.instants import Clock, utc_now
 from streaming.events.decode import Decoded, decode
 from streaming.events.record_table import RECORDS, record_table
 from streaming.events.writer_schemas import NO_REGISTRY, SchemaSource
@@ -21,6 +22,7 @@ from streaming.files.dialect import FOUND, TextOptions
 from streaming.files.event_files import open_events
 from streaming.files.raw_rows import parsed_object, raw_rows
 from streaming.files.table_rows import Chunk
+from streaming.kafka.topic import headers_of
 
 _FRAME_BYTES = 5
 
@@ -83,7 +85,7 @@ class FileSample:
         path: Path,
         most: int,
         options: TextOptions = FOUND,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Clock = utc_now,
     ) -> None:
         self.name, self._path, self._most, self._options = path.name, path, most, options
         self._clock = clock
@@ -157,7 +159,7 @@ def _is_framed(value: bytes | str) -> bool:
 
 def _row(message: Message) -> dict[str, Any]:
     kind, stamp = message.timestamp()
-    headers = [{"key": each[0], "value": each[1]} for each in message.headers() or []]
+    headers = [{"key": name, "value": value} for name, value in headers_of(message)]
     return {
         "key": message.key(),
         "value": message.value(),

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from agent.triage.pseudonyms import Pseudonyms
 from schemas.contract import EventContract
+from schemas.errors import ConfigurationError
+from schemas.id_fields import IdField, joined, parted
 from schemas.spec import AgentSpec
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.pins import CANARY, pinned_contract, pinned_specs, pins_by_engine
@@ -59,6 +61,21 @@ class DecidedUnder:
         """What the agent calls its entities."""
         return Naming.of(self.specs, self.contracts)
 
+    def check(self, entity: str, name: str) -> None:
+        """Check that there is such an entity, and that an id is written as the lake may have it.
+
+        Raises:
+            ConfigurationError: there is none, or the contract writes ids of this kind otherwise.
+        """
+        self.naming.check(entity)
+        fields = [each.entities[entity] for each in self.contracts if entity in each.entities]
+        if all(_written(each, name) != name for each in fields):
+            how = ", ".join(fields[-1].normalise)
+            raise ConfigurationError(
+                f"ids of {entity!r} are normalised ({how}): enter this one as the lake has it",
+                where="--entity",
+            )
+
     def aliases(self, settings: Settings, subjects: Sequence[Subject]) -> dict[str, str]:
         """Return the pseudonyms that models have known somebody by → others, which stand for nothing.
 
@@ -73,6 +90,11 @@ class DecidedUnder:
             for each in subjects
             for kind in naming.alike[each.entity]
         }
+
+
+def _written(field: IdField, name: str) -> str:
+    parts = parted(name) if len(field.sources) > 1 else [name]
+    return joined([field.normalised(each) for each in parts])
 
 
 def _digits_of(token: str) -> str:

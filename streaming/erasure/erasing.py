@@ -8,11 +8,13 @@ another.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import pyarrow.compute as pc
 
 from schemas.erasure import new_token
 from schemas.errors import ConfigurationError
-from streaming.batch.compose import lake_schemas
+from schemas.lake_tables import lake_schemas
 from streaming.batch.deciders import in_share
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.erasure_plan import Erasable, PlanFile
@@ -23,6 +25,7 @@ from streaming.erasure.audit_trail import ErasureTrail
 from streaming.erasure.decided import DecidedUnder
 from streaming.erasure.naming import Subject
 from streaming.erasure.places import ErasablePlaces
+from streaming.erasure.renaming import Renaming
 from streaming.erasure.work import TableWork
 from streaming.history.snapshots import PROFILES, remade_snapshot, snapshots
 from streaming.home.placed_agent import PlacedAgent
@@ -48,6 +51,8 @@ class Erased:
         checkpoints: how many were written anew.
         kept: table → rows that name somebody and stay, since the table cannot be changed.
         young: files that nobody has committed and that are younger than a minute; they are left.
+        unknown: `entity=id` of those that no stored transaction names, so that they may be misspelt. Not
+            looked for where an interrupted erasure is finished, which may have replaced them.
     """
 
     tokens: tuple[str, ...] = ()
@@ -56,6 +61,7 @@ class Erased:
     checkpoints: int = 0
     kept: dict[str, int] = field(default_factory=dict)
     young: int = 0
+    unknown: tuple[str, ...] = ()
 
 
 class Erasure:
@@ -85,19 +91,21 @@ class Erasure:
         rows = {place.name: work.count(place) for place in self._places.tables()}
         found = len(snapshots(self._places.snapshots))
         held = sum(map(checkpoints.count, self._places.checkpoints()))
-        return Erased((), _found(rows), found, held, _found(work.mentions(self._places.reader)))
+        kept = _found(work.mentions(self._places.reader))
+        return Erased((), _found(rows), found, held, kept, unknown=self._unknown(wanted))
 
     def run(self, wanted: Sequence[Erasable], who: str, why: str) -> Erased:
         """Erase entities, or finish what an interruption has left of the same erasure.
 
         Raises:
-            ConfigurationError: there is no such entity, nothing is stored, the agent runs, or an erasure of
-                others is not finished.
+            ConfigurationError: there is no such entity, nothing is stored, the agent runs, an erasure of
+                others is not finished, or the reason names somebody.
             DataLossError: a snapshot is damaged.
             FencedError: an agent has taken the lake over at the same moment.
             RetryableError: somebody else has held the agent for a minute, and still does.
         """
-        self._check(wanted)
+        self._check(wanted, begun=self._plans.read() is not None)
+        self._check_why(wanted, why)
         for each in snapshots(self._places.snapshots):
             each.check()
         self._check_not_running()
@@ -112,6 +120,7 @@ class Erasure:
         if left is None and is_running(self._agent.settings.health(self._agent.name)):
             self._plans.remove()
         self._check_not_running()
+        unknown = self._unknown(wanted) if left is None else ()
         trail = ErasureTrail(self._agent, plan)
         trail.begun()
         erased = self._erase(subjects)
@@ -119,7 +128,7 @@ class Erasure:
         trail.done(erased.rows)
         self._reached("end")
         self._plans.remove()
-        return erased
+        return replace(erased, unknown=unknown)
 
     def _erase(self, subjects: Sequence[Subject]) -> Erased:
         contract = AgentDefinition.of(self._agent.spec).contract
@@ -172,12 +181,35 @@ class Erasure:
             before = self._places.notices.read_text(encoding="utf-8")
             replace_file(self._places.notices, work.renaming.text(before).encode())
 
-    def _check(self, wanted: Sequence[Erasable]) -> None:
+    def _check(self, wanted: Sequence[Erasable], *, begun: bool = False) -> None:
+        """Check who is to be erased; what is begun may be of a version that took ids as they came."""
         if self._places.reader.table("transactions") is None:
             raise ConfigurationError("nothing is stored yet", where=str(self._places.lake))
         for each in wanted:
-            self._decided.naming.check(each.entity)
+            self._decided.naming.check(each.entity) if begun else self._decided.check(*each)
         self._decided.aliases(self._agent.settings, [])  # without their key nothing is begun
+
+    def _check_why(self, wanted: Sequence[Erasable], why: str) -> None:
+        subjects = [Subject(*each, "") for each in wanted]
+        if Renaming(subjects, self._decided.naming).is_mentioned(why):
+            raise ConfigurationError(
+                "it names whom to erase, and would stay in the audit log, which allows no change: "
+                "say why without the id",
+                where="--why",
+            )
+
+    def _unknown(self, wanted: Sequence[Erasable]) -> tuple[str, ...]:
+        return tuple("=".join(each) for each in wanted if not self._is_stored(each))
+
+    def _is_stored(self, wanted: Erasable) -> bool:
+        """Whether a transaction names somebody, under any of the entities that share ids."""
+        table = self._places.reader.table("transactions")
+        names = self._decided.naming.alike[wanted.entity]
+        return table is not None and any(
+            part.num_rows
+            for name in names.intersection(table.schema.names)
+            for part in table.parts([name], pc.field(name) == wanted.id)
+        )
 
     def _check_not_running(self) -> None:
         if not is_running(self._agent.settings.health(self._agent.name)):

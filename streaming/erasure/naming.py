@@ -63,6 +63,7 @@ class Naming:
         texts: columns that may hold what identifies somebody: free texts of outsiders, names and addresses.
         alike: entity → entities that share its ids, itself included.
         parts: entity → column → where its id is a part of the column's.
+        accounts: entities that pay or are paid, as those know who remember which have met.
         patterns: key of what a rule over two events remembers → the entities it goes by.
     """
 
@@ -70,6 +71,7 @@ class Naming:
     texts: frozenset[str]
     alike: Mapping[str, frozenset[str]]
     parts: Mapping[str, Mapping[str, tuple[Part, ...]]]
+    accounts: frozenset[str]
     patterns: Mapping[str, tuple[str, ...]]
 
     @classmethod
@@ -82,6 +84,7 @@ class Naming:
             texts=frozenset(name for each in known for name in _texts_of(each)),
             alike={name: frozenset({name, *_partners(name, kept)}) for name in entities},
             parts={name: _parts_of(name, known) for name in entities},
+            accounts=frozenset(name for each in entities for name in _partners(each, kept)),
             patterns={
                 memory_key(rule, spec.arithmetic_in_force): rule.pattern.entities
                 for spec in kept

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.lake_tables import TABLES, Table
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.log_files import LOG
 from streaming.delta.maintenance import tables_below
@@ -17,10 +18,7 @@ from streaming.store.opening import folders_of
 from streaming.store.place import Place
 
 # They hold specs, counts, names and hashes, and the audit log a chain that no row can be changed in.
-KEPT = ("batches", "specs", "audit", "late")
-SHARED = (
-    "labels", "labels_quarantine", "shadow", "requeues", "case_events", "findings", "findings_sandbox"
-)  # fmt: skip
+KEPT: tuple[Table, ...] = ("batches", "specs", "audit", "late", "tokens")
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class ErasablePlaces:
 
     def is_shared(self, table: Place) -> bool:
         """Whether commands may write to a table meanwhile, which nobody claims."""
-        names = {self.reader.place(name).name for name in SHARED}
+        names = {self.reader.place(name).name for name, each in TABLES.items() if each.writer != "agent"}
         return table.name in names or table.parent != self.lake
 
     def checkpoints(self) -> list[Folders]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations, pairwise
 
 from schemas.id_fields import escaped_part, joined, parted
+from streaming.arrays.columns import BETWEEN
 from streaming.erasure.naming import Naming, Subject
-from streaming.profiles.frame import BETWEEN
 
 _LETTER = r"[^\W_]"
 _MARKS = (" ", "=", ": ", ':"', ': "', '":"', '": "', " #", "#")
@@ -38,10 +39,14 @@ class Renaming:
                 self._parts.setdefault(column, []).extend(said)
         self._tokens = self._aliases | {form: s.token for s in subjects for form in _forms(s.id)}
         self._folded = {name.casefold(): token for name, token in self._tokens.items()}
-        words = [*self._aliases, *(form for s in subjects if s.is_telling for form in _forms(s.id))]
-        within = [_word(name) for name in sorted(words, key=len, reverse=True)]
+        within = _words(self._aliases, subjects)
         named = [_named(s.entity, s.id) for s in subjects if not s.is_telling]
         self._in_ids = _either(within)
+        # Another id of the same kind that only holds one, as acme-2 holds acme, is somebody else's.
+        self._in_ids_of = {
+            name: _either(_words(self._aliases, [s for s in subjects if name not in naming.alike[s.entity]]))
+            for name in self._whole
+        }
         self._in_texts = _either([*within, *named], re.IGNORECASE)
         self.needles = tuple(self._tokens | {escaped_part(s.id): "" for s in subjects})
 
@@ -50,14 +55,16 @@ class Renaming:
         whole = self._whole.get(column, {}).get(text)
         if whole is not None:
             return whole
-        return self._in_ids.sub(self._token, _with_parts(text, self._parts.get(column, ())))
+        within = self._in_ids_of.get(column, self._in_ids)
+        return within.sub(self._token, _with_parts(text, self._parts.get(column, ())))
 
     def of_kind(self, entities: Sequence[str], text: str) -> str:
         """Return what an id becomes of a kind that has profiles; several entities share one."""
-        found = text.split(BETWEEN)
-        if len(found) != len(entities):
-            return self.of_somebody(text)
-        return BETWEEN.join(self.id(name, each) for name, each in zip(entities, found, strict=True))
+        named = [self._joined(entities, ids) for ids in _splits(text, len(entities))]
+        return next((each for each in named if each != text), text) if named else self.of_somebody(text)
+
+    def _joined(self, entities: Sequence[str], ids: Sequence[str]) -> str:
+        return BETWEEN.join(self.id(name, each) for name, each in zip(entities, ids, strict=True))
 
     def of_somebody(self, text: str) -> str:
         """Return what an id becomes where nothing says of which kind it is."""
@@ -79,6 +86,20 @@ class Renaming:
 
     def _token(self, match: re.Match[str]) -> str:
         return self._tokens.get(match[0]) or self._folded.get(match[0].casefold(), match[0])
+
+
+def _splits(text: str, count: int) -> Iterator[list[str]]:
+    """Yield each way in which an id is made of so many: one of them may hold what stands between them."""
+    pieces = text.split(BETWEEN)
+    for cuts in combinations(range(1, len(pieces)), count - 1):
+        bounds = pairwise((0, *cuts, len(pieces)))
+        yield [BETWEEN.join(pieces[first:last]) for first, last in bounds]
+
+
+def _words(aliases: Iterable[str], subjects: Iterable[Subject]) -> list[str]:
+    """Return patterns for names within others, the longest first."""
+    names = [*aliases, *(form for s in subjects if s.is_telling for form in _forms(s.id))]
+    return [_word(name) for name in sorted(names, key=len, reverse=True)]
 
 
 def _either(patterns: Sequence[str], flags: int = 0) -> re.Pattern[str]:

@@ -55,8 +55,14 @@ class StateChange:
 
     def _of_detector(self, name: str) -> Rename:
         """Detectors are called after the kind of entities that they remember, but for one that has two."""
+        if name == COUNTERPARTIES and self._renaming.naming.accounts:
+            return self._of_accounts
         _, dash, kind = name.partition("-")
-        return self._of_kind(kind) if dash and name != COUNTERPARTIES else self._renaming.of_somebody
+        return self._of_kind(kind) if dash else self._renaming.of_somebody
+
+    def _of_accounts(self, text: str) -> str:
+        named = (self._renaming.id(name, text) for name in sorted(self._renaming.naming.accounts))
+        return next((each for each in named if each != text), text)
 
     def _of_pattern(self, digest: str) -> Rename:
         entities = self._renaming.naming.patterns.get(digest)

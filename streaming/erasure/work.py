@@ -34,11 +34,13 @@ class TableWork:
         renaming: what becomes of ids and texts.
         search: knows which raw records are somebody's.
         asked_about: knows which questions are about somebody.
+        transactions: what the table is called whose columns are the contract's.
     """
 
     renaming: Renaming
     search: RecordSearch
     asked_about: AskedAbout
+    transactions: str
 
     @classmethod
     def of(cls, decided: DecidedUnder, places: ErasablePlaces, subjects: Sequence[Subject]) -> TableWork:
@@ -47,12 +49,13 @@ class TableWork:
         search = RecordSearch(subjects, renaming, decided.contracts)
         names = {name for each in subjects for name in (each.id, each.token)}
         alerts = _parts(places.reader.place("alerts"), ["entities", *_FACTS])
-        return cls(renaming, search, AskedAbout(renaming, (_of(names, part) for part in alerts)))
+        asked_about = AskedAbout(renaming, (_of(names, part) for part in alerts))
+        return cls(renaming, search, asked_about, places.reader.place("transactions").name)
 
     @property
     def states(self) -> StateChange:
         """Changes what is remembered."""
-        return StateChange(self.renaming, RowChange(self.renaming, self.search))
+        return StateChange(self.renaming, RowChange(self.renaming, self.search, of_events=True))
 
     def table(self, place: Place, *, shared: bool) -> tuple[int, int]:
         """Change a table and make its earlier versions unreadable; return rows changed and files left.
@@ -86,7 +89,8 @@ class TableWork:
 
     def _change(self, place: Place) -> RowChange:
         found = (self.asked_about.keys(rows) for rows in _parts(place, [KEY, *TEXTS]))
-        return RowChange(self.renaming, self.search, {key for keys in found for key in keys})
+        keys = {key for keys in found for key in keys}
+        return RowChange(self.renaming, self.search, keys, of_events=place.name == self.transactions)
 
 
 def _parts(place: Place, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -102,7 +106,7 @@ def _parts(place: Place, columns: Sequence[str] | None = None) -> Iterator[pa.Ta
 def _keeping_facts(place: Place, *, shared: bool) -> RewriteNotes:
     """A restart goes on by the facts of the newest batch, which stand in entries that are removed."""
     table = None if shared else open_version(place)
-    return RewriteNotes() if table is None else RewriteNotes(facts=newest_facts(table))
+    return RewriteNotes() if table is None else RewriteNotes(facts=newest_facts(table), forgets=True)
 
 
 def _of(names: set[str], alerts: pa.Table) -> pa.Table:

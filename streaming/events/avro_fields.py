@@ -26,24 +26,31 @@ _NO_ROWS = np.zeros((0, 1), np.int64)
 
 
 class AvroFinder:
-    """Finds fields of Avro values, see found.FieldFinder.
+    """Finds fields of Avro, see found.FieldFinder.
 
     Args:
         paths: of the wanted fields, all different.
         times: those of them that are the event time alone.
         longest: bytes that a value may have.
         writers: the schemas of the records.
+        column: of the records, that holds the Avro.
     """
 
     def __init__(
-        self, paths: Sequence[str], times: Sequence[str], longest: int, writers: WriterSchemas
+        self,
+        paths: Sequence[str],
+        times: Sequence[str],
+        longest: int,
+        writers: WriterSchemas,
+        *,
+        column: str = "value",
     ) -> None:
-        self._count, self._longest = len(paths), longest
+        self._count, self._longest, self._column = len(paths), longest, column
         self._programs = _programs(tuple(paths), tuple(times), writers)
 
     def find(self, records: pa.RecordBatch) -> tuple[Sequence[Found], Flags]:
         """See found.FieldFinder."""
-        values = records["value"]
+        values = records[self._column]
         data, offsets = buffers_of(values)
         lengths = np.diff(offsets)
         vouched = lengths <= self._longest

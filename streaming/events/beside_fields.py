@@ -10,12 +10,9 @@ import pyarrow as pa
 from schemas.event_sources import Source
 from streaming.arrays.compilation import Bytes, Flags, Ints, compiled
 from streaming.events.found import FieldFinder, Found, buffers_of
-from streaming.events.json_fields import JsonFinder
 from streaming.events.json_scan import scalar_kind
 from streaming.events.json_strings import MISSING, STRING, Kinds
 from streaming.events.utf8_kernels import is_utf8
-
-_LONGEST_KEY = 1 << 20
 
 
 class RecordFinder:
@@ -26,6 +23,8 @@ class RecordFinder:
         scalars: bool per field, whether its text beside the value is read as a number or boolean; None where
             columns differ about it.
         values: makes the finder of paths in the value.
+        keys: makes the finder of paths in the key.
+        whole_key: the path of nothing is one in the key as well, else it is the key's text.
     """
 
     def __init__(
@@ -33,11 +32,14 @@ class RecordFinder:
         sources: Sequence[Source],
         scalars: Sequence[bool | None],
         values: Callable[[Sequence[str]], FieldFinder],
+        keys: Callable[[Sequence[str]], FieldFinder],
+        *,
+        whole_key: bool,
     ) -> None:
         self._sources, self._scalars = sources, scalars
         self._in_value = values(_paths(sources, "value"))
-        keys = [path for path in _paths(sources, "key") if path]
-        self._in_key = JsonFinder(keys, _LONGEST_KEY, framed=False, column="key") if keys else None
+        self._key_paths = [path for path in _paths(sources, "key") if path or whole_key]
+        self._in_key = keys(self._key_paths) if self._key_paths else None
 
     def find(self, records: pa.RecordBatch) -> tuple[Sequence[Found], Flags]:
         """See found.FieldFinder."""
@@ -47,7 +49,7 @@ class RecordFinder:
         if self._in_key is not None:
             keys, plain = self._in_key.find(records)
             vouched &= plain
-            in_key = dict(zip((path for path in _paths(self._sources, "key") if path), keys, strict=True))
+            in_key = dict(zip(self._key_paths, keys, strict=True))
         every = []
         for source, scalar in zip(self._sources, self._scalars, strict=True):
             if source.part == "value":

@@ -8,7 +8,7 @@ import numpy as np
 
 from schemas.instants import micros_of
 from streaming.arrays.compilation import Flags, Ints
-from streaming.events.zones import local_offsets
+from streaming.arrays.zones import local_offsets
 
 _DAY = 86_400 * 1_000_000
 _LAST = micros_of(datetime(9000, 1, 1, tzinfo=UTC))

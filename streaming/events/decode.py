@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from schemas.contract import EventContract
 from schemas.instants import moment_of
-from schemas.tables import BATCH, COORDINATES, FAULTS, HEADERS, QUARANTINE, UTC_MICROS
+from schemas.tables import BATCH, COORDINATES, FAULTS, HEADERS, QUARANTINE, TOPIC_ID, UTC_MICROS
 from streaming.arrays.compilation import Flags, Ints
 from streaming.events.aliases import with_aliases
 from streaming.events.beside import Beside
@@ -38,7 +38,13 @@ from streaming.events.made_ids import with_made_ids
 from streaming.events.money_columns import ROLES, MoneyColumns
 from streaming.events.record_formats import finder_of
 from streaming.events.time_columns import time_array, time_bounds
-from streaming.events.writer_schemas import NO_REGISTRY, SchemaSource, writers_of
+from streaming.events.writer_schemas import (
+    NO_REGISTRY,
+    NO_WRITERS,
+    SchemaSource,
+    key_writers_of,
+    writers_of,
+)
 
 # A block's bytes stay in the processor's cache from one step to the next.
 _BLOCK_ROWS = 16_384
@@ -46,7 +52,7 @@ _BLOCK_BYTES = 1 << 26
 _LAST_STAMPS = 64
 # No worker: the batch waits for every block and raises what it raised.
 _THREADS = ThreadPoolExecutor(2, thread_name_prefix="decode")
-_REJECTED = pa.schema([field for field in QUARANTINE if field not in BATCH])
+_REJECTED = pa.schema([field for field in QUARANTINE if field not in (*BATCH, TOPIC_ID)])
 
 
 @dataclass(frozen=True)
@@ -101,18 +107,43 @@ def decode(
     early = _rejected_ahead(records.filter(ahead))
     if early.num_rows:
         records = records.filter(pc.invert(ahead))
-    writers = {} if from_file else writers_of(records, contract, schemas)
-    finder = finder_of(contract, writers, from_file=from_file)
-    exact = ExactDecoder(contract, writers, from_file=from_file)
-    parts = list(
-        _THREADS.map(lambda block: _Block(block, contract, finder, exact).decode(), _blocks(records))
-    )
+    writers = NO_WRITERS if from_file else writers_of(records, contract, schemas)
+    keys = NO_WRITERS if from_file else key_writers_of(records, contract, schemas)
+    finder = finder_of(contract, writers, keys, from_file=from_file)
+    exact = ExactDecoder(contract, writers, keys, from_file=from_file)
+
+    def decoded(block: pa.RecordBatch) -> Decoded:
+        return _Block(block, contract, finder, exact).decode()
+
+    blocks = list(_blocks(records))
+    # A single one is decoded here: handing it over may take longer than decoding a few records.
+    parts = list(map(decoded, blocks) if len(blocks) == 1 else _THREADS.map(decoded, blocks))
     valid, rejected = _valid_schema(contract).empty_table(), _REJECTED.empty_table()
     return Decoded(
         pa.concat_tables([valid, *(part.valid for part in parts)]),
         pa.concat_tables([rejected, early, *(part.rejected for part in parts)]),
         pa.concat_tables([NOTHING_FILTERED, *(part.filtered for part in parts)]),
     )
+
+
+def judged_alike(records: pa.Table, contract: EventContract, one: datetime, other: datetime) -> bool:
+    """Say whether `decode` gives the same of records by either of two moments.
+
+    Args:
+        records: their timestamps count.
+    """
+    if one == other:
+        return True
+    stamps = records["timestamp"].cast(UTC_MICROS)
+    if pc.any(without_stamp(stamps)).as_py():
+        return False
+    named = pa.table({"timestamp": stamps})
+    return bool(_stamped_ahead(named, contract, one).equals(_stamped_ahead(named, contract, other)))
+
+
+def without_stamp(stamps: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return which records have no stamp: null, or from before 1970 as Kafka has it."""
+    return pc.fill_null(pc.less(stamps, pa.scalar(moment_of(0), UTC_MICROS)), fill_value=True)
 
 
 def median_stamp(records: pa.Table) -> datetime | None:
@@ -126,9 +157,9 @@ def median_stamp(records: pa.Table) -> datetime | None:
 
 
 def _with_stamps(records: pa.Table, now: datetime) -> pa.Table:
-    """Of a record without a stamp, null or from before 1970 as Kafka has it, this counts as its arrival."""
+    """Of a record without a stamp this counts as its arrival."""
     stamps = records["timestamp"].cast(UTC_MICROS)
-    missing = pc.fill_null(pc.less(stamps, pa.scalar(moment_of(0), UTC_MICROS)), fill_value=True)
+    missing = without_stamp(stamps)
     if not pc.any(missing).as_py():
         return records
     place = records.schema.get_field_index("timestamp")

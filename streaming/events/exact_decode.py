@@ -23,7 +23,7 @@ from streaming.events.exact_times import OUT_OF_BOUNDS, TimeReader, UnusableTime
 from streaming.events.framing import payload_of
 from streaming.events.json_mend import mend
 from streaming.events.paths import look_up
-from streaming.events.record_formats import reader_of
+from streaming.events.record_formats import key_reader_of, reader_of
 from streaming.events.time_columns import time_bounds
 from streaming.events.where import TOMBSTONE, left_out
 from streaming.events.writer_schemas import NO_WRITERS, UnreadableError, WriterSchemas
@@ -94,13 +94,20 @@ class ExactDecoder:
     Args:
         contract: what events mean.
         writers: the schemas by which values were written, none for JSON.
+        key_writers: those by which keys were, where the contract names their format.
         from_file: values are JSON made from a file's rows, whose columns are named like the fields.
     """
 
     def __init__(
-        self, contract: EventContract, writers: WriterSchemas = NO_WRITERS, *, from_file: bool = False
+        self,
+        contract: EventContract,
+        writers: WriterSchemas = NO_WRITERS,
+        key_writers: WriterSchemas = NO_WRITERS,
+        *,
+        from_file: bool = False,
     ) -> None:
         self._contract = contract
+        self._keys = None if from_file else key_reader_of(contract, key_writers)
         self._written = None if from_file else reader_of(contract, writers)
         self._framed = contract.format.framed and not from_file
         self._bounds = time_bounds(contract)
@@ -172,6 +179,8 @@ class ExactDecoder:
         source = self._sources[field]
         if source.part == "value":
             return plain(look_up(event, source.path, steps_of(source.path)), as_written=as_written)
+        if source.part == "key" and self._keys is not None:
+            return plain(self._keys.value(beside.key, source.path), as_written=as_written)
         return beside_value(beside, source, scalar=scalar)
 
     def _check_wanted(self, event: dict[str, Any], beside: Beside) -> None:

@@ -65,6 +65,17 @@ def distinct(ids: Ints) -> list[int]:
     return [*found, *np.unique(ids).tolist()]
 
 
+def counted(ids: Ints) -> dict[int, int]:
+    """Return how many times each of some ids occurs; there are few different ones nearly always."""
+    found: dict[int, int] = {}
+    while len(ids) and len(found) < _FEW:
+        others = ids[ids != ids[0]]
+        found[int(ids[0])] = len(ids) - len(others)
+        ids = others
+    rest, times = np.unique(ids, return_counts=True)
+    return found | dict(zip(rest.tolist(), times.tolist(), strict=True))
+
+
 @compiled
 def _read_ids(data: Bytes, offsets: Ints, ids: Ints) -> None:
     for row in range(len(ids)):

@@ -38,24 +38,31 @@ class WantedFields(NamedTuple):
 
 
 class ProtobufFinder:
-    """Finds fields of Protobuf values, see found.FieldFinder.
+    """Finds fields of Protobuf, see found.FieldFinder.
 
     Args:
         wanted: fields.
         longest: bytes that a value may have.
         writers: the schemas of the records.
         message: full name of the message where one schema is that of all records.
+        column: of the records, that holds the Protobuf.
     """
 
     def __init__(
-        self, wanted: WantedFields, longest: int, writers: WriterSchemas, message: str | None
+        self,
+        wanted: WantedFields,
+        longest: int,
+        writers: WriterSchemas,
+        message: str | None,
+        *,
+        column: str = "value",
     ) -> None:
-        self._wanted, self._longest = wanted, longest
+        self._wanted, self._longest, self._column = wanted, longest, column
         self._writers, self._message = writers, message
 
     def find(self, records: pa.RecordBatch) -> tuple[Sequence[Found], Flags]:
         """See found.FieldFinder."""
-        values, count = records["value"], len(self._wanted.paths)
+        values, count = records[self._column], len(self._wanted.paths)
         data, offsets = buffers_of(values)
         vouched = np.diff(offsets) <= self._longest
         if values.null_count:

@@ -14,11 +14,11 @@ from schemas.instants import MICRO, micros_of
 from schemas.tables import UTC_MICROS
 from schemas.time_fields import NANOSECONDS
 from streaming.arrays.compilation import Flags, Ints
+from streaming.arrays.zones import local_offsets
 from streaming.events import json_strings, json_values
 from streaming.events.broker_years import in_latest_year
 from streaming.events.exact_times import known_zones
 from streaming.events.found import Found, buffers_of
-from streaming.events.zones import local_offsets
 
 _INT64 = 2**63
 _TWO_DAYS = 2 * 86_400 * 1_000_000

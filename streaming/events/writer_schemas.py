@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Literal, Protocol
 
@@ -12,7 +13,7 @@ from schemas.errors import ConfigurationError
 from schemas.event_formats import Written
 from schemas.schema_texts import SchemaText
 from streaming.events.avro_schema import UnusableSchemaError, avro_schema
-from streaming.events.framing import NO_ID, distinct, ids_of
+from streaming.events.framing import NO_ID, counted, ids_of
 from streaming.events.protobuf_schema import message_by_name
 
 FormatReason = Literal[
@@ -47,7 +48,7 @@ class SchemaSource(Protocol):
 
         Args:
             kind: AVRO or PROTOBUF; schemas of another kind are unusable.
-            ids: as records name them.
+            ids: as records name them, each once; those that most records name come first.
 
         Raises:
             RetryableError: the registry is away.
@@ -90,22 +91,46 @@ NO_REGISTRY = NoRegistry()
 
 
 def writers_of(records: pa.Table, contract: EventContract, source: SchemaSource) -> WriterSchemas:
-    """Return the schemas by which records were written.
+    """Return the schemas by which the values of records were written.
 
     Raises:
         ConfigurationError: the contract's own schema cannot be used.
         RetryableError: the registry is away.
     """
-    written = contract.format.written
+    return _writers(records["value"], contract.format.written, source, "format")
+
+
+def key_writers_of(records: pa.Table, contract: EventContract, source: SchemaSource) -> WriterSchemas:
+    """Return the schemas by which the keys of records were written; none where the contract names no format.
+
+    Raises:
+        ConfigurationError: the contract's own schema cannot be used.
+        RetryableError: the registry is away.
+    """
+    written = None if contract.key_format is None else contract.key_format.written
+    return _writers(records["key"], written, source, "key_format")
+
+
+def _writers(
+    column: pa.ChunkedArray, written: Written | None, source: SchemaSource, where: str
+) -> WriterSchemas:
     if written is None:
-        return {}
+        return NO_WRITERS
     if written.text is not None:
-        return {NO_ID: _own(written)}
-    found = {each for chunk in records["value"].chunks for each in distinct(ids_of(chunk))}
-    return source.schemas(written.kind, sorted(found - {NO_ID}))
+        return {NO_ID: _own(written, where)}
+    return source.schemas(written.kind, _by_records(column.chunks))
 
 
-def _own(written: Written) -> SchemaText:
+def _by_records(chunks: Iterable[pa.Array]) -> list[int]:
+    """Return the ids that records name, those of most records first."""
+    named = Counter[int]()
+    for chunk in chunks:
+        named.update(counted(ids_of(chunk)))
+    del named[NO_ID]
+    return sorted(named, key=lambda each: (-named[each], each))
+
+
+def _own(written: Written, where: str) -> SchemaText:
     """Return the schema of a contract: one that cannot be used is no fault of the records."""
     text = SchemaText(written.text or "")
     try:
@@ -114,5 +139,5 @@ def _own(written: Written) -> SchemaText:
         else:
             avro_schema(text)
     except UnusableSchemaError as fault:
-        raise ConfigurationError(str(fault), where="format", key="schema") from None
+        raise ConfigurationError(str(fault), where=where, key="schema") from None
     return text

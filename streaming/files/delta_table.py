@@ -9,7 +9,6 @@ beyond what 64 bits of nanoseconds hold, and refuses tables whose types were wid
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from schemas.addresses import is_uri, scheme_of
 from schemas.errors import ConfigurationError
 from schemas.event_paths import steps_of
 from streaming.delta.formats import check_format
@@ -30,7 +30,6 @@ from streaming.files.delta_log import asked, open_delta
 from streaming.files.sorting import sorted_batches
 from streaming.files.table_rows import leads_somewhere, value_at
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 _ORDER = "sequence"
 _PARTITION = "partition."
 
@@ -235,14 +234,13 @@ def _local(path: Path, name: str) -> Path:
     Raises:
         ConfigurationError: it lies on another machine.
     """
-    scheme = _SCHEME.match(name)
-    if scheme is None:
+    if not is_uri(name):
         return path / unquote(name)
-    if scheme[1] != "file":
+    if scheme_of(name) != "file":
         raise ConfigurationError(
             f"its log names {name}, and only files of this machine are read", where=str(path)
         )
-    return Path("/" + unquote(name[scheme.end() :]).lstrip("/"))
+    return Path("/" + unquote(name.removeprefix("file:")).lstrip("/"))
 
 
 def _check_whole(path: Path, version: int, file: Path, size: int) -> None:

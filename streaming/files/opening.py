@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ ENDINGS: Mapping[str, Kind] = {
 }
 _COMPRESSED = (".gz", ".gzip", ".zst", ".zstd", ".bz2")
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+_URI = re.compile(r"(?:^|/)[A-Za-z][A-Za-z0-9+.-]+:/")
 _HIDDEN = ("_", ".")
 _DELETED_ROWS = "deletion_vector_"
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -77,7 +79,7 @@ def data_files(path: Path) -> list[DataFile]:
     if path.is_file():
         return [DataFile(path, kind_of(path))]
     if not path.is_dir():
-        raise ConfigurationError("no such file", where=str(path))
+        raise ConfigurationError(_why_nothing(path), where=str(path))
     found = [DataFile(each, kind_of(each), _partition(path, each)) for each in _shown(path)]
     kinds = sorted({each.kind for each in found})
     if len(kinds) != 1:
@@ -86,6 +88,15 @@ def data_files(path: Path) -> list[DataFile]:
         )
         raise ConfigurationError(f"{problem}; expected files of one kind, or a Delta table", where=str(path))
     return found
+
+
+def _why_nothing(path: Path) -> str:
+    """A path has one slash where a URI has two."""
+    if _URI.search(str(path)) is None:
+        return "no such file"
+    return (
+        "files and tables of others are read from folders of this machine: copy it here, or mount its store"
+    )
 
 
 def kind_of(path: Path) -> Kind:

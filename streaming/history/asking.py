@@ -18,6 +18,7 @@ from agent.model.model_client import LOCAL_MODEL, ModelClient, Unasked
 from agent.triage.ledger import Ledger, MemoryLedger, RecordedAnswer
 from agent.triage.triage import Triage, TriageResult
 from schemas.errors import ConfigurationError, nearest
+from schemas.instants import utc_now
 from schemas.llm import Budget
 from schemas.spec import AgentSpec
 from schemas.tables import LEDGER
@@ -153,9 +154,9 @@ def candidate_answers(
     with model_client(agent._replace(spec=candidate), asking.choice) as client:
         assert client is not None, "the check has seen to it"
         table = SharedTable(own, LEDGER, agent.spec.replay_horizon)
-        kept = _OnRecord(known, SharedLedger(table, _WRITER, lambda: datetime.now(UTC)))
+        kept = _OnRecord(known, SharedLedger(table, _WRITER, utc_now))
         asker = _triage(agent.settings, definition, client, kept, _capped(asking))
-        yield CandidateAnswers(about, AnswerSources(record, asker, _teller(agent, about, run)))
+        yield CandidateAnswers(about, AnswerSources(record, asker, _recorder(agent, about, run)))
 
 
 def _about(asking: Asking, candidate: AgentSpec, model: str) -> Answering:
@@ -203,10 +204,10 @@ def _capped(asking: Asking) -> Budget:
     return Budget(tokens_per_day=most, usd_per_day=asking.max_usd)
 
 
-def _teller(agent: PlacedAgent, about: Answering, run: str) -> Callable[[TriageResult], None]:
+def _recorder(agent: PlacedAgent, about: Answering, run: str) -> Callable[[TriageResult], None]:
     log, source = LakeAudit(AuditPlaces(agent), agent.spec.replay_horizon), f"replay/{run}"
 
-    def tell(result: TriageResult) -> None:
+    def record(result: TriageResult) -> None:
         first = log.position(source) + 1
         log.record(
             [
@@ -217,7 +218,7 @@ def _teller(agent: PlacedAgent, about: Answering, run: str) -> Callable[[TriageR
             ]
         )
 
-    return tell
+    return record
 
 
 def _whom(spec: AgentSpec) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
@@ -19,15 +19,17 @@ import pyarrow.compute as pc
 
 from schemas.counts import count_of
 from schemas.errors import DataLossError
+from schemas.instants import Clock, utc_now
 from schemas.tables import UTC_MICROS
 from streaming.batch.alerting import Alerted
 from streaming.batch.backfill_mark import BackfillMark
 from streaming.batch.closing import close_batch
 from streaming.batch.engine import Engine
+from streaming.batch.patterns_in_force import COLUMNS, Stretch, stretches
 from streaming.batch.queries import stamp_of
 from streaming.batch.recovery import recently_stored
 from streaming.batch.references import References
-from streaming.batch.store import BatchInHand, Decision, store
+from streaming.batch.store import CurrentBatch, Decision, store
 from streaming.delta.lake import Lake, Stamp
 from streaming.detection import checkpoints
 from streaming.events.decode import decode
@@ -37,7 +39,6 @@ from streaming.files.event_files import Keyed
 from streaming.history.backfill_source import HistorySource
 from streaming.labels.entity_labels import entity_labels_schema
 from streaming.labels.label_pins import LabelPin
-from streaming.rules.rules_in_force import COLUMNS, Stretch, stretches
 
 Item = TypeVar("Item")
 _NOTHING = Alerted(0, 0, 0, 0, 0, 0, 0.0)
@@ -82,7 +83,7 @@ class Backfill:
         lake: Lake,
         source: HistorySource,
         *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Clock = utc_now,
         reached: Callable[[Passed], None] = lambda _: None,
     ) -> None:
         self._engine, self._lake, self._source = engine, lake, source
@@ -165,10 +166,10 @@ class Backfill:
         self._engine.checkpoint_if_due()
         self._lake.tidy()
 
-    def _batch(self, number: int, read: int, opened_at: datetime, *, last: bool) -> BatchInHand:
+    def _batch(self, number: int, read: int, opened_at: datetime, *, last: bool) -> CurrentBatch:
         source = self._source
         mark = BackfillMark(source.name, source.digest, source.version, self._rows, last)
-        return BatchInHand(
+        return CurrentBatch(
             stamp=self._stamp(number),
             read=read,
             query_id=self._query,

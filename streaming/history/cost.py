@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from schemas.errors import ConfigurationError, nearest
 from schemas.spec import AgentSpec
@@ -39,13 +40,14 @@ _COLUMNS = [
     "pins",
     "durations",
 ]
-_ALERT_COLUMNS = ["query_id", "batch_id", "alert_id", "outbox_seq", "classification_source"]
+ALERT_COLUMNS = ["query_id", "batch_id", "alert_id", "outbox_seq", "classification_source"]
 _COUNTS = ("llm_calls", "input_tokens", "output_tokens")
-_OF_CALLS = (*_COUNTS, "cost_usd")
-_WINDOW = ("first_outbox_seq", "next_outbox_seq")
-_LATE_COLUMNS = [*_WINDOW, *_OF_CALLS]
+OF_CALLS = (*_COUNTS, "cost_usd")
+WINDOW = ("first_outbox_seq", "next_outbox_seq")
+LATE_COLUMNS = [*WINDOW, *OF_CALLS]
 _SHARED_COUNTS = ("input_tokens", "output_tokens")
 _BATCH = ["query_id", "batch_id"]
+WAITING_COLUMNS = [*MARKS, *_BATCH, "outbox_seq"]
 _PINS_KEPT = 64  # batches under the same pins follow each other
 
 
@@ -68,6 +70,11 @@ def booked(lake: Place, spec: AgentSpec, by: str, compute_price: float | None) -
 def price_of(spec: AgentSpec, given: float | None) -> float:
     """Return what an hour of the machine costs in USD: what is given, else what the spec says."""
     return spec.compute_price if given is None else given
+
+
+def known_price(spec: AgentSpec, given: float | None) -> float | None:
+    """Return what price_of does, None where nobody has said what the machine costs."""
+    return price_of(spec, given) or given
 
 
 def closed_batches(lake: Place, spec: AgentSpec, compute_price: float) -> pl.DataFrame:
@@ -109,24 +116,34 @@ def _asked(pins: str) -> tuple[str, str]:
 
 
 def _with_late_answers(batches: pl.DataFrame, reader: LakeReader) -> pl.DataFrame:
-    """Add what was asked after the batch to the batch whose alerts it was asked about."""
-    rounds = reader.frame("late", _LATE_COLUMNS)
-    if rounds.height == 0:
-        return batches
-    columns = [*_BATCH, "outbox_seq"]
-    alerts = deferred(reader.rows("alerts", [*MARKS, *columns]))
-    waiting = pl.DataFrame(alerts.select(columns)).sort("outbox_seq")
-    starts, ends = (np.searchsorted(waiting["outbox_seq"], rounds[edge]) for edge in _WINDOW)
+    rounds = reader.frame("late", LATE_COLUMNS)
+    return (
+        with_late_answers(batches, rounds, reader.rows("alerts", WAITING_COLUMNS))
+        if rounds.height
+        else batches
+    )
+
+
+def with_late_answers(batches: pl.DataFrame, rounds: pl.DataFrame, alerts: pa.Table) -> pl.DataFrame:
+    """Add what was asked after a batch to the batch whose alerts it was asked about.
+
+    Args:
+        batches: columns `query_id`, `batch_id` and `OF_CALLS`.
+        rounds: of questions, columns `LATE_COLUMNS`.
+        alerts: all within the rounds' windows, columns `WAITING_COLUMNS`.
+    """
+    waiting = pl.DataFrame(deferred(alerts).select([*_BATCH, "outbox_seq"])).sort("outbox_seq")
+    starts, ends = (np.searchsorted(waiting["outbox_seq"], rounds[edge]) for edge in WINDOW)
     taken: dict[str, Ints | Floats] = {
         name: shares(starts, ends, rounds[name].to_numpy(), len(waiting)) for name in _COUNTS
     }
     taken["cost_usd"] = _even(starts, ends, rounds["cost_usd"].to_numpy(), len(waiting))
     shared = waiting.with_columns(pl.Series(name, each) for name, each in taken.items())
-    late = shared.group_by(_BATCH).agg(pl.col(_OF_CALLS).sum())
+    late = shared.group_by(_BATCH).agg(pl.col(OF_CALLS).sum())
     added = batches.join(late, on=_BATCH, how="left", suffix="_late", maintain_order="left")
-    return added.with_columns(
-        (pl.col(name) + pl.col(f"{name}_late").fill_null(0)) for name in _OF_CALLS
-    ).drop(f"{name}_late" for name in _OF_CALLS)
+    return added.with_columns((pl.col(name) + pl.col(f"{name}_late").fill_null(0)) for name in OF_CALLS).drop(
+        f"{name}_late" for name in OF_CALLS
+    )
 
 
 def shares(starts: Ints, ends: Ints, counts: Ints, many: int) -> Ints:
@@ -155,7 +172,7 @@ def _even(starts: Ints, ends: Ints, amounts: Floats, many: int) -> Floats:
     steps = np.zeros(many + 1)
     np.add.at(steps, starts, each)
     np.add.at(steps, ends, -each)
-    return np.cumsum(steps)[:-1]
+    return np.maximum(np.cumsum(steps)[:-1], 0.0)  # sums that end leave last bits behind
 
 
 def cost_by(grouping: Grouping, batches: pl.DataFrame, lake: Place, spec: AgentSpec) -> pl.DataFrame:
@@ -172,14 +189,17 @@ def cost_by(grouping: Grouping, batches: pl.DataFrame, lake: Place, spec: AgentS
 
 def read_alerts(lake: Place, spec: AgentSpec) -> pl.DataFrame:
     """Return each alert's id, batch, place in publishing order, and who classified it in the end."""
-    frame = LakeReader(lake, spec.tables).frame("alerts", _ALERT_COLUMNS)
-    return frame.sort("outbox_seq").unique("alert_id", keep="last", maintain_order=True)
+    return newest_of(LakeReader(lake, spec.tables).frame("alerts", ALERT_COLUMNS))
+
+
+def newest_of(revisions: pl.DataFrame) -> pl.DataFrame:
+    """Return the newest revision of each alert, in publishing order."""
+    return revisions.sort("outbox_seq").unique("alert_id", keep="last", maintain_order=True)
 
 
 def by_alert(batches: pl.DataFrame, alerts: pl.DataFrame) -> pl.DataFrame:
     """Share out the tokens of `closed_batches` among `alerts`, see cost_by."""
-    by_model = pl.col("classification_source") == "llm"
-    pays = by_model | ~by_model.any().over(_BATCH)
+    pays = paying()
     payers, place = pl.col("pays").sum().over(_BATCH), pl.col("pays").cum_sum().over(_BATCH)
     taken = batches.select(*_BATCH, *_SHARED_COUNTS, "llm_usd")
     return (
@@ -193,6 +213,12 @@ def by_alert(batches: pl.DataFrame, alerts: pl.DataFrame) -> pl.DataFrame:
             pl.when("pays").then(pl.col("llm_usd") / pl.col("payers")).otherwise(0.0),
         )
     )
+
+
+def paying() -> pl.Expr:
+    """Say which alerts share what their batch took: those that the model answered for, or all without one."""
+    by_model = pl.col("classification_source") == "llm"
+    return by_model | ~by_model.any().over(_BATCH)
 
 
 def _whole_share(count: pl.Expr) -> pl.Expr:

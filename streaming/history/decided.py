@@ -19,23 +19,25 @@ import pyarrow.compute as pc
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, MachineError
+from schemas.lake_tables import Table
 from schemas.loading import format_duration
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Ints
 from streaming.batch.backfill_mark import PIN as BACKFILL
+from streaming.batch.patterns_in_force import Stretch, stretches
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.pins import pinned_contract, pinned_spec, pins_by_engine
-from streaming.delta.stored import StoredTable, open_version, why_unreadable
+from streaming.delta.stored import StoredTable
+from streaming.delta.table_versions import why_unreadable
 from streaming.history.explain import find_alert
-from streaming.home.settings import ARTEFACTS
 from streaming.labels.label_pins import PIN_COLUMNS, LabelPins
-from streaming.rules.rules_in_force import Stretch, stretches
-from streaming.store.folders import Folders
+from streaming.store.folders import ARTEFACTS, Folders
 from streaming.store.opening import folders_of
 from streaming.store.place import Place
 
-_COLUMNS = [*PIN_COLUMNS, "next_sequence", "closed_at", "pins", "versions"]
+_COLUMNS = [*PIN_COLUMNS, "next_sequence", "closed_at", "pins", "versions", "fingerprints"]
 _PINS_KEPT = 64  # batches under the same pins follow each other
+_REPLAYED: tuple[Table, ...] = ("transactions", "alerts")
 _WHAT_DECIDES = ("spec_digest", "contract_digest", "rules_version", "scoring", "percent")
 
 
@@ -101,7 +103,10 @@ class DecidedHistory:
         self.reader = LakeReader(lake, spec.tables)
         rows = self.reader.frame("batches", _COLUMNS, repeated=["pins"])
         if rows.height == 0:
-            raise ConfigurationError("nothing was decided yet", where=str(self.reader.place("batches")))
+            raise ConfigurationError(
+                "nothing was decided yet: `flagstream run` decides. If it has, is this its --home?",
+                where=str(self.reader.place("batches")),
+            )
         self._batches = rows.sort("next_sequence", "first_sequence", "closed_at")
 
     def artefacts(self, spool: Path) -> Folders:
@@ -222,6 +227,22 @@ class DecidedHistory:
         )
         return inside["next_sequence"].unique().sort().to_numpy()
 
+    def elsewhere_from(self, here: str) -> int | None:
+        """Return the first row of the first batch that a machine of another fingerprint has computed.
+
+        State goes from batch to batch, so later ones may hold what that machine has computed, too. Batches
+        that have noted no machine count as this one's.
+
+        Args:
+            here: this machine's, see streaming.arrays.fingerprint.
+
+        Returns:
+            None where there is no such batch.
+        """
+        elsewhere = pl.col("fingerprints").list.eval(pl.element() != here).list.any()
+        found = self._batches.filter(elsewhere)
+        return None if found.height == 0 else int(found["first_sequence"][0])
+
     def streamed(self, span: Span) -> Span:
         """Return a span without what was loaded from history, which comes before all else.
 
@@ -275,7 +296,7 @@ class DecidedHistory:
 
     def _opened(self, versions: str) -> Tables | None:
         needed = self._needed(versions)
-        opened = [open_version(self.lake / name, version) for name, version in needed.items()]
+        opened = [self.reader.at(table, version) for table, version in needed.items()]
         found = [table for table in opened if table is not None]
         return Tables(*found) if len(found) == len(needed) else None
 
@@ -296,23 +317,24 @@ class DecidedHistory:
         """
         found = []
         for name, version in self._needed(versions).items():
-            table = open_version(self.lake / name, version)
-            newest = open_version(self.lake / name) if table is None else table
+            table = self.reader.at(name, version)
+            newest = self.reader.at(name) if table is None else table
             if newest is None or (table is None and newest.rewritten_at < 0):
                 return None
             found.append(newest)
         self.reads_newest = True
         return Tables(*found)
 
-    def _needed(self, versions: str) -> dict[str, int]:
+    def _needed(self, versions: str) -> dict[Table, int]:
         known = json.loads(versions)
-        return {name: known[name] for name in (self._tables.transactions, self._tables.alerts)}
+        return {table: known[self.reader.place(table).name] for table in _REPLAYED}
 
     def _gone(self, versions: str) -> Iterator[str]:
-        for name, version in self._needed(versions).items():
-            reason = why_unreadable(self.lake / name, version)
+        for table, version in self._needed(versions).items():
+            place = self.reader.place(table)
+            reason = why_unreadable(place, version)
             if reason is not None:
-                yield f"version {version} of {name}, and {reason}"
+                yield f"version {version} of {place.name}, and {reason}"
 
     def _earliest(self) -> str:
         """Say from where on spans can be replayed: once a version is readable, so are those after it."""

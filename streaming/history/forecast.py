@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from agent.model.model_client import LOCAL_MODEL
 from schemas.counts import count_of
 from schemas.spec import AgentSpec
 from streaming.history.cost import NONE_ASKED
@@ -22,7 +23,7 @@ _LARGE_BATCH = 10_000
 _USUAL_EVENTS_PER_SECOND = 100_000.0
 _USUAL_BATCH_SECONDS = 0.3
 _GROUP_TOKENS = 400.0
-_LOCAL = "local"
+_FREE = frozenset({NONE_ASKED, LOCAL_MODEL})
 
 Limit = Literal["none", "llm.budget.calls_per_batch", "llm.budget.tokens_per_day"]
 
@@ -59,7 +60,8 @@ class Forecast:
         rate: events per second.
         machines: machines like this one that the rate needs, at least one, all day long.
         limited_by: the setting that keeps the calls below what the alerts ask for.
-        month_usd: of thirty days.
+        llm_usd_per_day, compute_usd_per_day: None where no price is known.
+        month_usd: of thirty days; None where a price is missing.
     """
 
     rate: float
@@ -71,9 +73,9 @@ class Forecast:
     output_tokens_per_day: float
     limited_by: Limit
     machines: int
-    llm_usd_per_day: float
-    compute_usd_per_day: float
-    month_usd: float
+    llm_usd_per_day: float | None
+    compute_usd_per_day: float | None
+    month_usd: float | None
     basis: Basis
 
     def facts(self) -> dict[str, Any]:
@@ -109,20 +111,21 @@ def no_batches() -> pl.DataFrame:
     )
 
 
-def forecast(spec: AgentSpec, basis: Basis, rate: float, model: str, compute_price: float) -> Forecast:
+def forecast(spec: AgentSpec, basis: Basis, rate: float, model: str, compute_price: float | None) -> Forecast:
     """Estimate what `rate` events per second cost a day.
 
     Args:
         model: whose price counts.
-        compute_price: USD per hour of one machine.
+        compute_price: USD per hour of one machine, None where it is not known.
     """
     alerts = rate * _SECONDS_PER_DAY * basis.alerts_per_event.value
     calls, limit = _affordable_calls(spec, basis, alerts)
     tokens_in = calls * basis.input_tokens_per_call.value
     tokens_out = calls * basis.output_tokens_per_call.value
     machines = max(1, math.ceil(rate / basis.events_per_second.value))
-    llm_usd = spec.llm.price_of(model).usd(tokens_in, tokens_out)
-    compute_usd = machines * compute_price * 24
+    llm_usd = spec.llm.price_of(model).usd(tokens_in, tokens_out) if _has_price(spec, model) else None
+    compute_usd = None if compute_price is None else machines * compute_price * 24
+    both_known = llm_usd is not None and compute_usd is not None
     return Forecast(
         rate=rate,
         model=model,
@@ -135,9 +138,14 @@ def forecast(spec: AgentSpec, basis: Basis, rate: float, model: str, compute_pri
         machines=machines,
         llm_usd_per_day=llm_usd,
         compute_usd_per_day=compute_usd,
-        month_usd=(llm_usd + compute_usd) * _DAYS_PER_MONTH,
+        month_usd=((llm_usd or 0) + (compute_usd or 0)) * _DAYS_PER_MONTH if both_known else None,
         basis=basis,
     )
+
+
+def _has_price(spec: AgentSpec, model: str) -> bool:
+    """Whether it is known what a model costs: one on this machine, or none at all, costs no tokens."""
+    return model in spec.llm.prices or model in _FREE
 
 
 def model_in_force(spec: AgentSpec, batches: pl.DataFrame) -> str:
@@ -145,7 +153,7 @@ def model_in_force(spec: AgentSpec, batches: pl.DataFrame) -> str:
     if spec.llm.provider == "none":
         return NONE_ASKED
     asked = batches.filter(pl.col("model") != NONE_ASKED)["model"]
-    return spec.llm.model or (asked[-1] if len(asked) else _LOCAL)
+    return spec.llm.model or (asked[-1] if len(asked) else LOCAL_MODEL)
 
 
 def _affordable_calls(spec: AgentSpec, basis: Basis, alerts: float) -> tuple[float, Limit]:

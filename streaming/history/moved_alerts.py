@@ -9,6 +9,8 @@ from typing import Literal
 
 import polars as pl
 
+from schemas.event_columns import REFUND
+
 Move = Literal["added", "removed", "changed"]
 
 ONE_ALERT = ["sequence", "kind"]
@@ -21,7 +23,7 @@ _SHOWN = (
 
 @dataclass(frozen=True)
 class MovedMoney:
-    """What alerts of one currency come to.
+    """What alerts of one currency come to, those about payments or those about refunds.
 
     Attributes:
         alerts: how many.
@@ -70,11 +72,13 @@ class MovedAlerts:
     """The alerts that differ, by how they do.
 
     Attributes:
-        money: move → currency → what they come to.
+        money: move → currency → what those about payments come to.
+        refunds: move → currency → what those about refunds come to.
         largest: move → those of the largest amounts, the largest first, 50 at most.
     """
 
     money: Mapping[Move, Mapping[str, MovedMoney]]
+    refunds: Mapping[Move, Mapping[str, MovedMoney]]
     largest: Mapping[Move, tuple[MovedAlert, ...]]
 
 
@@ -82,7 +86,8 @@ def moved_alerts(before: pl.DataFrame, after: pl.DataFrame) -> MovedAlerts:
     """Set the published alerts against a candidate's.
 
     Args:
-        before: published alerts, columns as `MovedAlert` has them but for `was_…`, and `ONE_ALERT`.
+        before: published alerts, columns as `MovedAlert` has them but for `was_…`, `direction`, null where
+            there are payments alone, and `ONE_ALERT`.
         after: the candidate's, likewise.
     """
     moves: dict[Move, pl.DataFrame] = {
@@ -90,8 +95,10 @@ def moved_alerts(before: pl.DataFrame, after: pl.DataFrame) -> MovedAlerts:
         "removed": _alone(before, after),
         "changed": _changed(before, after),
     }
+    refund = (pl.col("direction") == REFUND).fill_null(value=False)
     return MovedAlerts(
-        {move: _money(rows) for move, rows in moves.items()},
+        {move: _money(rows.filter(~refund)) for move, rows in moves.items()},
+        {move: _money(rows.filter(refund)) for move, rows in moves.items()},
         {move: _largest(rows) for move, rows in moves.items()},
     )
 

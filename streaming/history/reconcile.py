@@ -17,7 +17,7 @@ from streaming.batch.queries import requeue
 from streaming.batch.resuming import records_lost
 from streaming.delta.lake_reader import LakeReader
 from streaming.kafka.publish import AGENT_HEADER, REPLAY_HEADER
-from streaming.kafka.topic import committed_messages, topic_exists
+from streaming.kafka.topic import committed_messages, headers_of, topic_exists
 from streaming.store.place import Place
 
 AlertKey = tuple[str, int]
@@ -165,7 +165,7 @@ def _numbered(reader: LakeReader) -> Iterator[tuple[AlertKey, int]]:
 def _sent_keys(bootstrap: str, topic: str, agent: str, first: int) -> Iterator[AlertKey]:
     """Keys of this agent's alerts from a number on: several agents may share a topic."""
     for message in committed_messages(bootstrap, topic):
-        headers = dict(message.headers() or ())
+        headers = dict(headers_of(message))
         if headers.get(AGENT_HEADER) not in (None, agent.encode()) or REPLAY_HEADER in headers:
             continue
         alert = json.loads(message.value() or b"{}")

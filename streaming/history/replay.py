@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.instants import MICRO
 from schemas.spec import AgentSpec
+from streaming.arrays.fingerprint import machine_fingerprint
 from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.deciders import Canary, Decided, Deciders
 from streaming.batch.engine import Engine
@@ -27,6 +29,7 @@ from streaming.delta.stored import StoredTable
 from streaming.detection import checkpoints
 from streaming.history.comparison import Difference, differences_between, differences_of_late
 from streaming.history.decided import DecidedHistory, PinnedSpan, Span, raised_in, within
+from streaming.history.tolerance import SCORES_WITHIN, LastBits, Leeway, Tolerated
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import EntityLabels, at_positions
@@ -46,6 +49,7 @@ class ExactReplay:
         rows: transactions decided anew.
         backfilled: transactions passed over, since nobody was to be alerted to them.
         reads_newest: see DecidedHistory.
+        tolerated: what was let pass of alerts that another machine has computed, None where none has.
     """
 
     span: Span
@@ -54,6 +58,7 @@ class ExactReplay:
     alerts: int
     differences: tuple[Difference, ...]
     reads_newest: bool = False
+    tolerated: Tolerated | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return it JSON-serialisable with `default=str`."""
@@ -66,6 +71,7 @@ class ExactReplay:
             "reads_newest": self.reads_newest,
             "differences": len(self.differences),
             "differing": [asdict(each) for each in self.differences],
+            "tolerated": None if self.tolerated is None else asdict(self.tolerated),
         }
 
 
@@ -82,6 +88,15 @@ class Slice:
         """The rows that become alerts."""
         (flagged,) = self.decided.flagged
         return flagged
+
+    def margin(self, sequence: int, score: float) -> float:
+        """Return how far a row's score lies from its threshold, under a version that gives it such a score.
+
+        Infinite where none does: then the score is what differs.
+        """
+        place, found = sequence - self.span.first, (each.scored for each in self.decided.judged)
+        alike = [each for each in found if abs(each.score[place] - score) <= SCORES_WITHIN]
+        return min((abs(float(each.score[place] - each.threshold[place])) for each in alike), default=inf)
 
     def alerts(self, result: TriageResult) -> pa.Table:
         """Return the alerts under other classifications than the rules', of schema `ALERTS`."""
@@ -161,22 +176,36 @@ class Replayer:
         """
         tables, late = self._history.tables(span), self._history.late_answers(span)
         recorded = self._history.recorded_labels()
-        alerts, rows, differences = 0, 0, list[Difference]()
+        alerts, rows, differences, met = 0, 0, list[Difference](), LastBits()
         refuses = _refused_by(self._history.refused(span))
         decided = [pinned for pinned in self._history.pinned(span) if not pinned.backfilled]
+        elsewhere = self._history.elsewhere_from(machine_fingerprint())
         for pinned in decided:
             self._check(pinned)
         for pinned in decided:
             rows += pinned.span.end - pinned.span.first
             deciders = self.as_pinned(pinned, tables.transactions)
+            if _begins_elsewhere(deciders):
+                elsewhere = min(pinned.span.first, pinned.span.first if elsewhere is None else elsewhere)
             for each in self._decided(deciders, tables.transactions, pinned.span, refuses):
                 published = _fitted(deciders, raised_in(tables.alerts, each.span))
                 answers = _fitted(deciders, within(late, each.span))
                 alerts += published.num_rows
-                differences += differences_between(published, each.decided.alerts(_MARKS), recorded)
+                leeway = None if elsewhere is None else Leeway(met, elsewhere, each.margin)
+                differences += differences_between(published, each.decided.alerts(_MARKS), recorded, leeway)
                 differences += differences_of_late(answers, published, recorded)
         passed_over, newest = span.end - span.first - rows, self._history.reads_newest
-        return ExactReplay(span, rows, passed_over, alerts, tuple(differences), newest)
+        tolerated = self._tolerated(decided, elsewhere, met)
+        return ExactReplay(span, rows, passed_over, alerts, tuple(differences), newest, tolerated)
+
+    def _tolerated(
+        self, decided: Sequence[PinnedSpan], elsewhere: int | None, met: LastBits
+    ) -> Tolerated | None:
+        if elsewhere is None:
+            return None
+        ends = [self._history.batch_ends(each.span) for each in decided]
+        batches = sum(int((each > elsewhere).sum()) for each in ends)
+        return Tolerated.of(batches, met) if batches else None
 
     def cold_start(
         self, spec: AgentSpec, transactions: StoredTable, first: int, warm_up: timedelta
@@ -291,6 +320,12 @@ def _check_kept(engine: Engine, first: int) -> None:
             "name in the spec the arithmetic that the snapshot was decided under",
             where="--snapshot",
         )
+
+
+def _begins_elsewhere(deciders: Deciders) -> bool:
+    """Whether another machine had a part in the state that a span begins from."""
+    here = machine_fingerprint()
+    return any(each != here for engine in deciders.engines for each in engine.memory.scorer.computed_on)
 
 
 def _refused_by(refused: Sequence[tuple[Span, frozenset[str]]]) -> Refuses | None:

@@ -12,26 +12,32 @@ import pyarrow.compute as pc
 from schemas.alert import ALERTS
 from schemas.errors import ConfigurationError, RetryableError
 from schemas.label import LABELS
+from schemas.lake_tables import Table
 from schemas.spec import AgentSpec
 from schemas.tables import BATCHES, LEDGER
+from streaming.arrays.fingerprint import machine_fingerprint
 from streaming.batch.deciders import Deciders
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.definition.content import model_files
 from streaming.delta.erasure_plan import check_none_under_way
 from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_reader import LakeReader
 from streaming.delta.pins import pinned_specs, pins_by_engine
-from streaming.delta.stored import StoredTable, open_version, read_stored
+from streaming.delta.stored import StoredTable
+from streaming.delta.whole_tables import read_stored
 from streaming.detection import checkpoints
 from streaming.detection.checkpoints import ScorerSnapshot
 from streaming.detection.model import keep
 from streaming.history.decided import DecidedHistory, Span
 from streaming.history.replay import SLICE_ROWS, Progress, Replayer
 from streaming.history.snapshots import PROFILES, Snapshot, find_snapshot, new_snapshot, seal
-from streaming.home.settings import ARTEFACTS, Settings
-from streaming.store.folders import Folders
+from streaming.home.settings import Settings
+from streaming.store.folders import ARTEFACTS, Folders
 from streaming.store.local_folders import LocalFolders
 from streaming.store.opening import folders_of
 from streaming.store.place import Place
+
+_COPIED: tuple[Table, ...] = ("transactions", "alerts", "batches", "labels", "ledger")
 
 
 def create_snapshot(
@@ -68,7 +74,7 @@ def create_snapshot(
         profiles = LocalFolders.of(unfinished / PROFILES)
         write_profiles(Replayer(settings, definition, history), history, span, profiles)
         _copy_models(history, span, unfinished, settings.spool)
-        seal(unfinished, span, rows, copy.versions)
+        seal(unfinished, span, rows, copy.versions, machine_fingerprint())
     try:
         # An erasure that began before the snapshot was in place has not seen it, and may have ended by now.
         check_none_under_way(lake)
@@ -84,21 +90,20 @@ def _check_as_begun(lake: Place, spec: AgentSpec, as_begun: Mapping[str, int]) -
     changed = [name for name in found if found[name] != as_begun.get(name, -1)]
     if changed:
         raise RetryableError(
-            f"{lake / changed[0]}: rows were changed or removed while the snapshot was made, and it was "
+            f"{changed[0]}: rows were changed or removed while the snapshot was made, and it was "
             "dropped: create it once more"
         )
 
 
 def _rewritten(lake: Place, spec: AgentSpec) -> dict[str, int]:
-    return {name: table.rewritten_at for name, table in _opened(lake, spec).items()}
+    """Return the version at which rows of each table were last changed, by where the table lies."""
+    return {str(table.place): table.rewritten_at for table in _opened(LakeReader(lake, spec.tables))}
 
 
-def _opened(lake: Place, spec: AgentSpec) -> dict[str, StoredTable]:
-    """Open the tables that a snapshot is copied from, as far as they are there, by name."""
-    names = spec.tables
-    wanted = (names.transactions, names.alerts, names.batches, names.labels, names.ledger)
-    found = {name: open_version(lake / name) for name in wanted}
-    return {name: table for name, table in found.items() if table is not None}
+def _opened(reader: LakeReader) -> list[StoredTable]:
+    """Open the tables that a snapshot is copied from, as far as they are there."""
+    found = [reader.at(table) for table in _COPIED]
+    return [table for table in found if table is not None]
 
 
 @dataclass(frozen=True)
@@ -113,22 +118,22 @@ class _Copy:
     @property
     def versions(self) -> dict[str, int]:
         """Versions of the tables as they are now, by name."""
-        opened = _opened(self.history.lake, self.spec)
-        return {name: table.version for name, table in opened.items()}
+        return {table.place.name: table.version for table in _opened(self.history.reader)}
 
     def tables(self, transactions: StoredTable, on_progress: Progress) -> dict[str, int]:
         """Copy every table; returns the rows of each."""
-        names, judged = self.spec.tables, self._judged()
-        batches = self._read(names.batches, BATCHES, pc.field("first_sequence") < self.span.end)
+        judged = self._judged()
+        batches = self._read("batches", BATCHES, pc.field("first_sequence") < self.span.end)
         alerts = self._alerts(judged)
         slices = self._transactions(transactions, judged, on_progress)
-        return {
-            names.transactions: self._write(names.transactions, transactions.schema, slices),
-            names.alerts: self._write(names.alerts, alerts.schema, [alerts]),
-            names.batches: self._write(names.batches, batches.schema, [batches]),
-            names.labels: self._whole(names.labels, LABELS),
-            names.ledger: self._ledger(batches, alerts),
+        rows: dict[Table, int] = {
+            "transactions": self._write("transactions", transactions.schema, slices),
+            "alerts": self._write("alerts", alerts.schema, [alerts]),
+            "batches": self._write("batches", batches.schema, [batches]),
+            "labels": self._whole("labels", LABELS),
+            "ledger": self._ledger(batches, alerts),
         }
+        return {self._place(table).name: count for table, count in rows.items()}
 
     def _judged(self) -> pa.Array:
         """Return the transactions that the labels first known within the span are about."""
@@ -136,12 +141,12 @@ class _Copy:
             self.history.pins.before(row).newest.through for row in (self.span.first, self.span.end)
         )
         number = pc.field("label_sequence")
-        labels = self._read(self.spec.tables.labels, LABELS, (number >= since) & (number < through))
+        labels = self._read("labels", LABELS, (number >= since) & (number < through))
         return labels["transaction_id"].cast(pa.string()).combine_chunks().unique()
 
     def _alerts(self, judged: pa.Array) -> pa.Table:
         """Return alerts that the span's rows raised, or are about, and those of judged transactions."""
-        rows = self._read(self.spec.tables.alerts, ALERTS, None)
+        rows = self._read("alerts", ALERTS, None)
         chosen = [self._inside(rows[name]) for name in ("sequence", "passed_by") if name in rows.column_names]
         wanted = pc.is_in(rows["transaction_id"].cast(pa.string()), judged)
         for each in chosen:
@@ -156,7 +161,7 @@ class _Copy:
         self, transactions: StoredTable, judged: pa.Array, on_progress: Progress
     ) -> Iterable[pa.Table]:
         before = pc.field("transaction_id").isin(judged) & (pc.field("sequence") < self.span.first)
-        yield self._read(self.spec.tables.transactions, transactions.schema, before)
+        yield self._read("transactions", transactions.schema, before)
         for first in range(self.span.first, self.span.end, SLICE_ROWS):
             rows = transactions.read("sequence", first, min(first + SLICE_ROWS, self.span.end))
             yield rows
@@ -167,28 +172,30 @@ class _Copy:
 
         Earlier answers stand for alerts of the span that make the same question again.
         """
-        name = self.spec.tables.ledger
         inside = batches.filter(pc.greater(batches["next_sequence"], self.span.first))
         ends = [pc.max(inside["closed_at"]).as_py(), pc.max(alerts["created_at"]).as_py()]
         since, until = pc.min(inside["opened_at"]), max(each for each in ends if each is not None)
         within = (pc.field("at") >= since) | (pc.field("kind") == "answer")
         within &= pc.field("at") <= pa.scalar(until)
-        rows = self._read(name, LEDGER, within)
-        return self._write(name, rows.schema, [rows])
+        rows = self._read("ledger", LEDGER, within)
+        return self._write("ledger", rows.schema, [rows])
 
-    def _whole(self, name: str, schema: pa.Schema) -> int:
-        return self._write(name, schema, [self._read(name, schema, None).cast(schema)])
+    def _whole(self, table: Table, schema: pa.Schema) -> int:
+        return self._write(table, schema, [self._read(table, schema, None).cast(schema)])
 
-    def _read(self, name: str, schema: pa.Schema, where: pc.Expression | None) -> pa.Table:
-        found = read_stored(self.history.lake / name, where=where)
+    def _read(self, table: Table, schema: pa.Schema, where: pc.Expression | None) -> pa.Table:
+        found = read_stored(self.history.reader.place(table), where=where)
         return schema.empty_table() if found is None else found
 
-    def _write(self, name: str, schema: pa.Schema, parts: Iterable[pa.Table]) -> int:
-        table = LakeTable(Place.local(self.folder / name), schema, "snapshot", self.spec.replay_horizon)
+    def _write(self, table: Table, schema: pa.Schema, parts: Iterable[pa.Table]) -> int:
+        copied = LakeTable(self._place(table), schema, "snapshot", self.spec.replay_horizon)
         for number, rows in enumerate(parts):
             if rows.num_rows:
-                table.append(rows, Stamp("snapshot", number))
-        return table.count()
+                copied.append(rows, Stamp("snapshot", number))
+        return copied.count()
+
+    def _place(self, table: Table) -> Place:
+        return LakeReader(Place.local(self.folder), self.spec.tables).place(table)
 
 
 def write_profiles(replayer: Replayer, history: DecidedHistory, span: Span, folders: Folders) -> None:

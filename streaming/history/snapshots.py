@@ -24,10 +24,8 @@ from schemas.documents import parse_json, read_text
 from schemas.errors import ConfigurationError, DataLossError, nearest
 from schemas.loading import Document, parse_document
 from schemas.spec import AgentSpec
-from streaming.delta.stored import open_version
 from streaming.history.decided import DecidedHistory, Span, Tables
-from streaming.home.settings import ARTEFACTS
-from streaming.store.folders import Folders
+from streaming.store.folders import ARTEFACTS, Folders
 from streaming.store.place import Place
 
 MANIFEST = "manifest.json"
@@ -48,6 +46,7 @@ class _Manifest(Document):
     versions: dict[str, int]
     files: dict[str, tuple[int, str]]
     created_at: datetime
+    made_on: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,7 @@ class Snapshot:
         rows: rows by table; those before the span are what labels within it are about.
         versions: of the tables that it was copied from, by table.
         files: path below the folder → size in bytes and SHA-256.
+        made_on: fingerprint of the machine that has computed its profiles, None where that was not noted.
     """
 
     folders: Folders
@@ -70,6 +70,7 @@ class Snapshot:
     versions: Mapping[str, int]
     files: Mapping[str, tuple[int, str]]
     created_at: datetime
+    made_on: str | None = None
 
     @property
     def place(self) -> Place:
@@ -123,17 +124,22 @@ class SnapshotHistory(DecidedHistory):
         """The snapshot's span."""
         return self._span
 
+    def elsewhere_from(self, here: str) -> int | None:
+        """See DecidedHistory; the state before the span is from the machine that made the snapshot."""
+        if self._snapshot.made_on not in (None, here):
+            return self._span.first
+        return super().elsewhere_from(here)
+
     def tables(self, span: Span) -> Tables:
         """Open the copies.
 
         Raises:
             ConfigurationError: they cannot be read.
         """
-        places = (self.reader.place("transactions"), self.reader.place("alerts"))
-        found = [table for place in places if (table := open_version(place)) is not None]
-        if len(found) != len(places):
+        transactions, alerts = self.reader.at("transactions"), self.reader.at("alerts")
+        if transactions is None or alerts is None:
             raise ConfigurationError(f"{span} cannot be read from the snapshot", where=str(self.lake))
-        return Tables(*found)
+        return Tables(transactions, alerts)
 
 
 def snapshots(folders: Folders) -> list[Snapshot]:
@@ -193,7 +199,7 @@ def remade_snapshot(snapshot: Snapshot) -> Iterator[Path]:
             shutil.copytree(held, made, dirs_exist_ok=True)
         yield made
         (made / MANIFEST).unlink()
-        seal(made, snapshot.span, snapshot.rows, snapshot.versions, snapshot.created_at)
+        seal(made, snapshot.span, snapshot.rows, snapshot.versions, snapshot.made_on, snapshot.created_at)
 
 
 def seal(
@@ -201,11 +207,13 @@ def seal(
     span: Span,
     rows: Mapping[str, int],
     versions: Mapping[str, int],
+    made_on: str | None,
     created_at: datetime | None = None,
 ) -> None:
     """Write the manifest of a filled folder.
 
     Args:
+        made_on: see Snapshot.
         created_at: now unless given.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -215,6 +223,7 @@ def seal(
         "span": list(span),
         "rows": dict(rows),
         "versions": dict(versions),
+        "made_on": made_on,
         "files": {str(path.relative_to(folder)): _size_and_sha256(path) for path in files},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -257,6 +266,7 @@ def _read(folders: Folders, name: str) -> Snapshot:
         versions=noted.versions,
         files=noted.files,
         created_at=noted.created_at,
+        made_on=noted.made_on,
     )
 
 

@@ -6,9 +6,9 @@ sides a few columns each are kept until the end, since the report sets one side 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from schemas.alert import ALERT_KIND, ALERTS
 from schemas.errors import ConfigurationError
+from schemas.instants import Clock, utc_now
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import LakeTable, Stamp
@@ -32,7 +33,7 @@ from streaming.store.place import Place
 
 _KEPT = [
     *ONE_ALERT, "alert_id", "transaction_id", "event_time", "amount", "currency", "score", "severity",
-    "classification", "classification_source",
+    "classification", "classification_source", "direction",
 ]  # fmt: skip
 _TAKEN_APART = ["entities", "reasons", "rules"]
 _DAY_US = 86_400_000_000
@@ -46,7 +47,7 @@ def what_if(
     span: Span,
     sandbox: Path,
     warm_up: timedelta | None = None,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Clock = utc_now,
     answers: CandidateAnswers | None = None,
 ) -> WhatIf:
     """Decide a span under a candidate. Nothing is published.

@@ -1,10 +1,12 @@
-"""Keeps what an agent writes to the user that runs it."""
+"""Keeps what an agent writes to the user that runs it; documents without secrets go by that user's umask."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from agent.model.child_environment import PRIVATE_UMASK
@@ -15,6 +17,8 @@ FOLDERS = (
 )  # fmt: skip
 _CANNOT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_READ_AND_WRITE, _WHOLE_REACH = 0o666, 0o777
+_users_umask: list[int] = []  # what it was before the first call of keep_private, where that was another
 
 
 def keep_private(home: Path) -> None:
@@ -22,13 +26,28 @@ def keep_private(home: Path) -> None:
 
     Folders of other users, and whatever else lies in `home`, stay as they are.
     """
-    os.umask(PRIVATE_UMASK)
+    before = os.umask(PRIVATE_UMASK)
+    if before != PRIVATE_UMASK:  # not by an earlier call
+        _users_umask[:] = [before]
     for name in FOLDERS:
         try:
             _close(home / name)
         except OSError as fault:
             if fault.errno not in _CANNOT:
                 raise
+
+
+def open_to_others(written: Iterable[Path]) -> None:
+    """Give documents that were just made the rights that their user's umask gives to new files and folders.
+
+    For contracts, specs, rules, policies and pages about them, which colleagues read and repositories hold:
+    they name the variables and files that hold secrets, and hold none themselves.
+    """
+    for umask in _users_umask:
+        for each in written:
+            reach = _WHOLE_REACH if each.is_dir() else _READ_AND_WRITE
+            with suppress(OSError):  # where files have no rights of their own they cannot be given any
+                each.chmod(reach & ~umask)
 
 
 def _close(folder: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from schemas.addresses import is_uri
+from schemas.cluster import SparkClusterSettings
 from schemas.errors import ConfigurationError, MachineError, nearest
 from schemas.llm import checked_base_url
 from schemas.spec import AgentSpec
@@ -22,8 +24,10 @@ from streaming.output.log import check_format
 from streaming.output.redaction import keep_environment_secret, keep_secret
 from streaming.store.access import Access
 from streaming.store.atomic import check_atomic
+from streaming.store.endpoints import check_endpoints
+from streaming.store.folders import ARTEFACTS, BASE
 from streaming.store.options import store_options
-from streaming.store.place import Place, check_no_volume, is_uri, resolved
+from streaming.store.place import Place, check_no_volume, resolved
 
 _PREFIX = "FLAGSTREAM_"
 _STORE_OPTIONS = "FLAGSTREAM_STORE_OPTIONS"
@@ -52,10 +56,6 @@ VARIABLES = {
 }
 
 
-ARTEFACTS = "artefacts"
-BASE = "base"
-
-
 @dataclass(frozen=True)
 class Settings:
     """Where state lives and which services are used.
@@ -76,6 +76,7 @@ class Settings:
         metrics: where a process serves metrics and health, None where it does not.
         traces: where traces are sent, None where none are made.
         store: where tables and what belongs to them lie, None for the home.
+        cluster: the Spark cluster that reads and decodes, None where this process's own Spark does.
     """
 
     home: Path
@@ -93,6 +94,7 @@ class Settings:
     audit_anchor: Place | None = None
     anchor_access: Access | None = field(default=None, repr=False)
     pseudonym_key: SecretStr | None = None
+    cluster: SparkClusterSettings | None = None
     _environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -107,7 +109,8 @@ class Settings:
                 raise ConfigurationError(f"unknown variable; {nearest(name, VARIABLES)}", where=name)
         check_home(home)
         check_no_volume(str(home), "FLAGSTREAM_HOME")
-        mirror = environ.get("FLAGSTREAM_IVY_SETTINGS")
+        mirror, access = environ.get("FLAGSTREAM_IVY_SETTINGS"), _anchor_access(environ)
+        reached = {**environ, **access.variables}  # the anchor's own variables go before those of the lake
         return cls(
             home=resolved(home, f"--home {home}"),
             cache=resolved(Path(environ.get("FLAGSTREAM_CACHE") or _default_cache()), "FLAGSTREAM_CACHE"),
@@ -115,8 +118,8 @@ class Settings:
             llm_base_url=_endpoint(environ.get("FLAGSTREAM_LLM_BASE_URL")),
             ivy_settings=Path(mirror) if mirror else None,
             audit_key=_key(environ, "FLAGSTREAM_AUDIT_KEY"),
-            audit_anchor=_store(environ.get("FLAGSTREAM_AUDIT_ANCHOR"), "FLAGSTREAM_AUDIT_ANCHOR", environ),
-            anchor_access=_anchor_access(environ),
+            audit_anchor=_store(environ.get("FLAGSTREAM_AUDIT_ANCHOR"), "FLAGSTREAM_AUDIT_ANCHOR", reached),
+            anchor_access=access,
             pseudonym_key=_key(environ, "FLAGSTREAM_PSEUDONYM_KEY"),
             log_format=check_format(environ.get("FLAGSTREAM_LOG_FORMAT") or "text", "FLAGSTREAM_LOG_FORMAT"),
             schema_registry=_registry(environ.get("FLAGSTREAM_SCHEMA_REGISTRY")),
@@ -174,20 +177,16 @@ class Settings:
         """Jars with which Spark logs in to Amazon MSK, fetched only when asked for."""
         return self.cache / "jars" / "msk"
 
-    @property
-    def jars_bench(self) -> Path:
-        """Jars that only benchmarks need, for what flagstream is measured against."""
-        return self.cache / "jars" / "bench"
-
     def under(self, spec: AgentSpec) -> Settings:
-        """Return the settings of a process that works for one agent, whose spec may name a store.
+        """Return the settings of a process that works for one agent: its spec may name store and cluster.
 
         Raises:
             ConfigurationError: that is none, or the environment keeps commits to it from being atomic.
         """
+        own = self if spec.execution == "local" else replace(self, cluster=spec.cluster)
         if self.store is not None or spec.store is None:
-            return self
-        return replace(self, store=_store(spec.store, f"store of the spec {spec.name!r}", self._environ))
+            return own
+        return replace(own, store=_store(spec.store, f"store of the spec {spec.name!r}", self._environ))
 
     @property
     def kept(self) -> Place:
@@ -314,6 +313,7 @@ def _store(given: str | None, where: str, environ: Mapping[str, str]) -> Place |
     if place is None or place.is_local:
         return place
     check_atomic(environ)
+    check_endpoints(place, environ)
     return replace(place, options=store_options(environ.get(_STORE_OPTIONS, ""), _STORE_OPTIONS))
 
 

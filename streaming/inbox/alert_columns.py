@@ -9,12 +9,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streaming.arrays.compilation import Hashes, Ints
+from streaming.arrays.compilation import Ints
+from streaming.inbox.alert_rows import AlertRows
 from streaming.inbox.columns import GrowingArray, GrowingTexts, GrowingWords, Numbers
 from streaming.inbox.fields import NO_LABEL, InboxFields
 from streaming.inbox.view import InboxView
 
-_MOST_RECENT = 20_000
 _FRAUD, _GENUINE = "fraud", "genuine"
 _NUMBERS = {
     "amount": "amount", "score": "score", "sequence": "sequence", "revision": "revision",
@@ -22,7 +22,8 @@ _NUMBERS = {
 }  # fmt: skip
 _WORDS = {
     "severity": "severity", "classification": "classification", "source": "classification_source",
-    "kind": "kind", "currency": "currency", "version": "spec_version", "fallback": "fallback_reason",
+    "kind": "kind", "currency": "currency", "direction": "direction", "version": "spec_version",
+    "fallback": "fallback_reason",
 }  # fmt: skip
 _TEXTS = {"alert": "alert_id", "transaction": "transaction_id"}
 _FLOATS = ("amount", "score")
@@ -63,6 +64,7 @@ class AlertColumns:
             {name: each.values for name, each in self._numbers.items()},
             {name: each.column for name, each in self._words.items()},
             {name: each.values for name, each in self._texts.items()},
+            self._by_id,
         )
 
     def take(self, rows: pa.Table) -> None:
@@ -115,44 +117,6 @@ class AlertColumns:
             self._numbers[name].change(places, numbers[name])
         for name in _REVISED_WORDS:
             self._words[name].change(places, words[name])
-
-
-class AlertRows:
-    """Which row an alert has, by the first 64 bits of its id: newer ones in a dict, the others sorted."""
-
-    def __init__(self) -> None:
-        self._ids, self._rows = np.empty(0, np.uint64), np.empty(0, np.int64)
-        self._recent: dict[int, int] = {}
-
-    def of(self, ids: pa.ChunkedArray) -> Ints:
-        """Return the row of each alert, -1 of one that is new."""
-        keys = _keys(ids)
-        found = np.fromiter((self._recent.get(each, -1) for each in keys.tolist()), np.int64, len(keys))
-        if len(self._ids):
-            at = np.minimum(np.searchsorted(self._ids, keys), len(self._ids) - 1)
-            found = np.where(self._ids[at] == keys, self._rows[at], found)
-        return found
-
-    def append(self, ids: pa.ChunkedArray, first: int) -> Ints:
-        """Give rows from `first` on to alerts; return the places of those that are not there twice."""
-        keys = _keys(ids)
-        _, places = np.unique(keys, return_index=True)
-        places.sort()
-        rows = range(first, first + len(places))
-        self._recent.update(zip(keys[places].tolist(), rows, strict=True))
-        if len(self._recent) > _MOST_RECENT:
-            self._sort()
-        return places
-
-    def _sort(self) -> None:
-        ids = np.concatenate([self._ids, np.fromiter(self._recent, np.uint64)])
-        rows = np.concatenate([self._rows, np.fromiter(self._recent.values(), np.int64)])
-        order = np.argsort(ids)
-        self._ids, self._rows, self._recent = ids[order], rows[order], {}
-
-
-def _keys(ids: pa.ChunkedArray) -> Hashes:
-    return np.fromiter((int(each[:16], 16) for each in ids.to_pylist()), np.uint64, len(ids))
 
 
 def _numbers_of(rows: pa.Table) -> Mapping[str, np.ndarray]:

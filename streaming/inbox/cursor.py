@@ -7,12 +7,11 @@ import binascii
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from schemas.errors import ConfigurationError
 
 Order = Literal["newest", "oldest", "score", "amount", "severity"]
-ORDER_NAMES: tuple[Order, ...] = get_args(Order)
 # What each order goes by, the largest first; of equal ones the newest comes first.
 ORDERS: Mapping[Order, str] = {
     "newest": "place",

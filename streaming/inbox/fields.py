@@ -57,6 +57,7 @@ _OWN = (
     InboxField("reason", "word", "the largest part of the score", True),
     InboxField("kind", "word", "transaction, or absence and its rule", True),
     InboxField("currency", "word", "of the amount", True),
+    InboxField("direction", "word", "payment or refund, where the contract knows refunds", True),
     InboxField("version", "word", "of the spec that decided it", True),
     InboxField("fallback", "word", "why the model did not classify it", True),
     InboxField("amount", "number", "of the transaction"),

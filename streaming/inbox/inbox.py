@@ -1,7 +1,7 @@
 """The inbox of one agent: its alerts and their labels in memory, kept up with the lake by what is new there.
 
 Everything here follows from the tables `alerts` and `labels`; after rows were rewritten, as an erasure and
-retention do, it is built anew.
+retention do, or the table was restored from an older copy, it is built anew.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from schemas.spec import AgentSpec
 from streaming.delta.lake_reader import LakeReader
+from streaming.delta.seen_log import SeenLog
 from streaming.delta.stored import StoredTable
 from streaming.inbox.alert_columns import COLUMNS, AlertColumns
 from streaming.inbox.fields import InboxFields
@@ -33,6 +34,7 @@ class Inbox:
     def __init__(self, reader: LakeReader, spec: AgentSpec, entities: tuple[str, ...]) -> None:
         self._reader, self._spec, self.fields = reader, spec, InboxFields(entities)
         self._alerts: StoredTable | None = None
+        self._log: SeenLog | None = None
         self._labels: LabelBook | None = None
         self._rewritten = self._version = -1
         self._refreshing = threading.Lock()
@@ -63,10 +65,12 @@ class Inbox:
 
     def _read_alerts(self) -> bool:
         table = self._table()
-        if table is None or table.version == self._version:
+        if table is None or self._log is None:
             return False
-        version = table.version
-        if table.rewritten_at != self._rewritten:
+        goes_on, version = self._log.goes_on(), table.version
+        if goes_on and version == self._version:
+            return False
+        if not goes_on or table.rewritten_at != self._rewritten:
             self._rewritten = table.rewritten_at
             self._begin()
         end = table.next_number("outbox_seq")
@@ -83,6 +87,7 @@ class Inbox:
         if self._alerts is None:
             self._reader = self._reader.anew()
             self._alerts = self._reader.table("alerts")
+            self._log = None if self._alerts is None else SeenLog(self._alerts)
         else:
             self._alerts.refresh()
         return self._alerts

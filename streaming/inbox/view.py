@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from schemas.instants import moment_of
 from streaming.arrays.compilation import Ints
+from streaming.inbox.alert_rows import AlertRows
 from streaming.inbox.columns import Chosen, Numbers, WordColumn
 from streaming.inbox.cursor import ORDERS, Cursor, Order
 from streaming.inbox.fields import InboxField, InboxFields, number_of, rank_of
@@ -40,6 +41,7 @@ class InboxView:
         numbers: field → values.
         words: field → values.
         texts: field → values.
+        rows_by_id: where alerts stand, later ones too.
     """
 
     fields: InboxFields
@@ -49,6 +51,7 @@ class InboxView:
     numbers: Mapping[str, Numbers]
     words: Mapping[str, WordColumn]
     texts: Mapping[str, pa.ChunkedArray]
+    rows_by_id: AlertRows
 
     @property
     def rows(self) -> int:
@@ -105,10 +108,21 @@ class InboxView:
         """Return the rows whose text is this one."""
         return np.flatnonzero(_as_array(pc.equal(self.texts[field], text)))
 
+    def row_of(self, alert_id: str) -> int | None:
+        """Return the row of an alert, None of one that is not there."""
+        row = self.rows_by_id.find(alert_id)
+        if row is None or row >= self.rows or self.texts["alert"][row].as_py() != alert_id:
+            return None
+        return row
+
+    def texts_of(self, field: str, rows: Ints) -> list[str | None]:
+        """Return the texts of some rows: one by one, as Arrow would put all chunks together to take a few."""
+        column = self.texts[field]
+        return [column[row].as_py() for row in rows.tolist()]
+
     def alerts(self, rows: Ints) -> list[dict[str, Any]]:
         """Return some alerts as plain values, for lists."""
-        taken = pa.array(rows, pa.int64())
-        texts = {name: column.take(taken).to_pylist() for name, column in self.texts.items()}
+        texts = {name: self.texts_of(name, rows) for name in self.texts}
         return [
             self._alert(int(row), {name: each[at] for name, each in texts.items()})
             for at, row in enumerate(rows)
@@ -186,9 +200,9 @@ class InboxView:
 
 
 def _held(field: InboxField, word: str | None) -> tuple[str, ...]:
-    """Return what a row holds by its word: a combination of rules holds each of them."""
+    """Return what a row holds by its word: a combination each of its rules, none the empty text."""
     if word is None:
-        return ()
+        return ("",)
     return tuple(word.split(_JOINED)) if field.name == "rule" else (word,)
 
 

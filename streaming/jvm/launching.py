@@ -153,26 +153,36 @@ def launch_jvm(
     folder = Path(tempfile.mkdtemp(prefix="flagstream-jvm-"))
     submitted = [word for name, value in configuration.items() for word in ("--conf", f"{name}={value}")]
     submitted += shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell"))
-    command = [
-        find_java(),
-        "-cp",
-        os.pathsep.join(_class_path(jars)),
-        *MODULE_OPTIONS,
-        *options,
-        _MAIN,
-        *submitted,
-    ]
+    command = java_command(_MAIN, submitted, options, jars)
     environment = {
-        **child_environment(needed=needed),
-        "SPARK_HOME": str(spark_home()),
+        **spark_environment(needed),
         "SPARK_CONNECT_MODE": "0",
-        "SPARK_USER": user_name(),
         "PYTHONHASHSEED": "0",
         _PLACE: str(folder / "connection"),
     }
     # A group of its own: the terminal's Ctrl-C must not reach it.
     process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, process_group=0)
     return Jvm(process, folder)
+
+
+def java_command(
+    main: str, arguments: Sequence[str], options: Sequence[str] = (), jars: Iterable[Path] = ()
+) -> list[str]:
+    """Return the command that runs a class of Spark.
+
+    Args:
+        main: name of the class.
+        arguments: for it.
+        options: for the JVM itself.
+        jars: beyond those of Spark.
+    """
+    path = os.pathsep.join(_class_path(jars))
+    return [find_java(), "-cp", path, *MODULE_OPTIONS, *options, main, *arguments]
+
+
+def spark_environment(needed: Collection[str] = ()) -> dict[str, str]:
+    """Return what a JVM of Spark gets of the environment: no keys but those that it needs."""
+    return {**child_environment(needed=needed), "SPARK_HOME": str(spark_home()), "SPARK_USER": user_name()}
 
 
 def places_of_files(scratch: Path) -> list[str]:

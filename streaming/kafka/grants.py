@@ -65,7 +65,7 @@ def grants_of(spec: AgentSpec) -> list[Grant]:
         *labels,
         publishing_to(spec.alerts.topic),
         keeping_its_place(spec.name),
-        finding_groups(),
+        describing_groups(),
         publishing_as(spec.name),
     ]
 
@@ -96,7 +96,7 @@ def keeping_its_place(agent: str) -> Grant:
     return Grant("group", f"flagstream-{agent}", True, ("Read",), "keep how far alerts are published")
 
 
-def finding_groups() -> Grant:
+def describing_groups() -> Grant:
     """Return the right to find the coordinators of groups that read and watch."""
     return Grant("group", _EVERYBODYS_GROUPS, True, ("Describe",), "read and watch topics")
 
@@ -162,7 +162,7 @@ def to_read(topic: str) -> dict[int, Grant]:
     """Return which grant each refusal asks for where a topic is read."""
     return {
         KafkaError.TOPIC_AUTHORIZATION_FAILED: reading(topic),
-        KafkaError.GROUP_AUTHORIZATION_FAILED: finding_groups(),
+        KafkaError.GROUP_AUTHORIZATION_FAILED: describing_groups(),
     }
 
 

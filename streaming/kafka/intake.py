@@ -8,8 +8,8 @@ others the place and the size. These are then read again by ranges of offsets, i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -21,13 +21,15 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sql
 
+from schemas.contract import EventContract
 from schemas.counts import count_of
 from schemas.errors import DataLossError
 from schemas.instants import micros_of
 from schemas.subscription import Subscription
 from schemas.tables import UTC_MICROS
+from streaming.events.decode import Decoded
+from streaming.kafka.poll_size import FEW_AT_ONCE
 from streaming.kafka.source import (
-    MOST_AT_ONCE,
     begins_of,
     last_planned,
     offsets_of,
@@ -36,7 +38,7 @@ from streaming.kafka.source import (
 )
 
 _CONTENTS = ("key", "value", "headers")
-_SIZE = "size"
+SIZE = "size"
 _EARLIEST, _LATEST = (micros_of(datetime(year, 1, 1, tzinfo=UTC)) for year in (1000, 9000))
 _SLICES = 4  # of the limit, so that a slice and what was taken before it fit beside each other
 _FEW = 4096  # records of a small batch
@@ -51,21 +53,27 @@ class Taken:
     """The records of a batch: key, value, headers, topic, partition, offset, timestamp.
 
     Attributes:
-        rows: what fits in memory at once.
+        rows: what fits in memory at once; where it was decoded elsewhere, the places alone.
         more: the other records, a slice at a time, each read when it is asked for.
         stamps: timestamp and place of all records, None where `rows` are all.
+        away: gives `rows` decoded, where that is done elsewhere: by a contract and the moment that stamps are
+            judged by.
+        size: bytes of all records together, 0 where they were counted elsewhere.
     """
 
     rows: pa.Table
     more: Iterable[pa.Table] = ()
     stamps: pa.Table | None = None
+    away: Callable[[EventContract, datetime], Decoded] | None = None
+    size: int = 0
 
     @classmethod
     def of(cls, taken: Taken | pa.Table) -> Taken:
         """Return a table as what was taken at once; stamps that no calendar knows are brought to its ends."""
         found = taken if isinstance(taken, Taken) else cls(taken)
-        stamps = None if found.stamps is None else _with_dates(found.stamps)
-        return cls(_with_dates(found.rows), map(_with_dates, found.more), stamps)
+        stamps = None if found.stamps is None else with_dates(found.stamps)
+        more = map(with_dates, found.more)
+        return replace(found, rows=with_dates(found.rows), more=more, stamps=stamps)
 
     @property
     def places(self) -> pa.Table:
@@ -94,7 +102,7 @@ class Intake:
         It is part of the stream's own plan, since to plan a selection takes a tenth of a small batch's time.
         Each batch is planned anew, so the size stands in one expression alone.
         """
-        return _up_to(self._share_of_few, frame.withColumn(_SIZE, _size()), self._places)
+        return _up_to(self._share_of_few, frame.withColumn(SIZE, _size()), self._of_spark)
 
     def take(self, frame: DataFrame, planned: int) -> Taken:
         """Collect a micro-batch.
@@ -106,42 +114,60 @@ class Intake:
         Raises:
             DataLossError: records left the topic between the first and the second reading.
         """
+        frame, share = self.shared(frame, planned)
+        found = self.named(frame.toArrow())
+        left_out, size = pc.greater(found[SIZE], share), pc.sum(found[SIZE].cast(pa.int64())).as_py() or 0
+        rows = found.drop_columns([SIZE])
+        if not pc.any(left_out).as_py():
+            return Taken(rows, size=size)
+        left = found.filter(left_out).select(["topic", "partition", "offset", SIZE])
+        more = self.slices(frame, left, share)
+        return Taken(rows.filter(pc.invert(left_out)), more, rows.select(self.places), size=size)
+
+    def shared(self, frame: DataFrame, planned: int) -> tuple[DataFrame, int]:
+        """Return a micro-batch without the contents of records above their share, and that share in bytes."""
         share = self._share_of_few
         if planned > _FEW:
             share = _rounded(self.max_bytes // planned)
-            frame = _up_to(share, frame, self._places)
+            frame = _up_to(share, frame, self._of_spark)
         _bound_chunks(frame, share)
-        found = self._named(frame.toArrow())
-        left_out = pc.greater(found[_SIZE], share)
-        rows = found.drop_columns([_SIZE])
-        if not pc.any(left_out).as_py():
-            return Taken(rows)
-        left = found.filter(left_out).select(["topic", "partition", "offset", _SIZE])
-        more = self._slices(frame, left, share)
-        places = [*dict.fromkeys(["topic", *self._places])]
-        return Taken(rows.filter(pc.invert(left_out)), more, rows.select(places))
+        return frame, share
 
     @property
-    def _places(self) -> tuple[str, ...]:
+    def places(self) -> list[str]:
+        """The columns that say of a record where it lies, and when it came."""
+        return [*dict.fromkeys(["topic", *self._of_spark])]
+
+    @property
+    def _of_spark(self) -> tuple[str, ...]:
         return places_in(self.reads)
 
     @property
     def _share_of_few(self) -> int:
         return self.max_bytes // _FEW
 
-    def _slices(self, frame: DataFrame, left: pa.Table, share: int) -> Iterator[pa.Table]:
-        largest = pc.max(left[_SIZE]).as_py()
+    def slices(self, frame: DataFrame, left: pa.Table, share: int) -> Iterator[pa.Table]:
+        """Yield the records that were left out, a slice at a time, each read when it is asked for.
+
+        Args:
+            frame: of the stream.
+            left: topic, partition, offset and size of each record of more than `share` bytes.
+
+        Raises:
+            DataLossError: records left the topic meanwhile.
+        """
+        largest = pc.max(left[SIZE]).as_py()
         _bound_chunks(frame, largest)
         for count, ranges in slices(left, self.max_bytes // _SLICES):
             rows = self._read_again(frame, ranges, largest).where(_size() > share)
-            found = rows.select(*_CONTENTS, *self._places).toArrow()
+            found = rows.select(*_CONTENTS, *self._of_spark).toArrow()
             if found.num_rows != count:
                 raise DataLossError(
                     f"of {count_of(count, 'record')} in {_in_words(ranges)} "
                     f"{found.num_rows} are left: their topic removed them while they were read; keep "
                     "records for longer (retention.ms)"
                 )
-            yield self._named(found)
+            yield self.named(found)
 
     def _read_again(self, frame: DataFrame, ranges: Mapping[Place, Range], largest: int) -> DataFrame:
         session = frame.sparkSession
@@ -151,17 +177,20 @@ class Intake:
             reader.option("assign", json.dumps(_assigned(ranges)))
             .option("startingOffsets", bounds["starting"])
             .option("endingOffsets", bounds["ending"])
-            .option("kafka.max.poll.records", max(1, min(MOST_AT_ONCE, _CHUNK_BYTES // largest)))
+            .option("kafka.max.poll.records", max(1, min(FEW_AT_ONCE, _CHUNK_BYTES // largest)))
             .load()
         )
 
-    def _named(self, rows: pa.Table) -> pa.Table:
+    def named(self, rows: pa.Table) -> pa.Table:
         """Add a single topic, one constant for the whole stream, which is not moved once per row."""
-        if not self.reads.is_one:
-            return rows
-        names = pa.array(self.reads.names, pa.string()).dictionary_encode().dictionary
-        indices = pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows)
-        return rows.append_column("topic", pa.DictionaryArray.from_arrays(indices, names).cast(pa.string()))
+        return with_topic(rows, self.reads.names[0]) if self.reads.is_one else rows
+
+
+def with_topic(rows: pa.Table, topic: str) -> pa.Table:
+    """Return records with their topic, the same for all."""
+    names = pa.array([topic], pa.string()).dictionary_encode().dictionary
+    indices = pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows)
+    return rows.append_column("topic", pa.DictionaryArray.from_arrays(indices, names).cast(pa.string()))
 
 
 def slices(left: pa.Table, max_bytes: int) -> Iterator[tuple[int, dict[Place, Range]]]:
@@ -259,8 +288,8 @@ def _bound_chunks(frame: DataFrame, largest: int) -> None:
     frame.sparkSession.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", rows)
 
 
-def _with_dates(rows: pa.Table) -> pa.Table:
-    """Whoever sends a record may stamp it, with a moment that is none: nothing could be computed with it."""
+def with_dates(rows: pa.Table) -> pa.Table:
+    """Return records whose stamps are moments: whoever sends one may stamp it with what is none."""
     stamps = rows["timestamp"].cast(UTC_MICROS).cast(pa.int64())
     ends = pc.min_max(stamps).as_py()
     if ends["min"] is None or (ends["min"] >= _EARLIEST and ends["max"] <= _LATEST):
@@ -274,8 +303,8 @@ def _with_dates(rows: pa.Table) -> pa.Table:
 
 def _up_to(share: int, sized: DataFrame, places: Sequence[str]) -> DataFrame:
     """Select everything of the records of at most `share` bytes; of the others, place and size alone."""
-    contents = [sql.when(sql.col(_SIZE) <= share, sql.col(name)).alias(name) for name in _CONTENTS]
-    return sized.select(*contents, *places, _SIZE)
+    contents = [sql.when(sql.col(SIZE) <= share, sql.col(name)).alias(name) for name in _CONTENTS]
+    return sized.select(*contents, *places, SIZE)
 
 
 def _size() -> Column:

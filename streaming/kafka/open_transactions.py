@@ -7,13 +7,14 @@ its producer has died, or forgotten it, everything behind waits until the broker
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaException, TopicPartition
 
+from schemas.instants import Clock, utc_now
 from streaming.home.brokers import connection
 from streaming.kafka.topic_facts import Bounds, TopicFacts
 
@@ -62,7 +63,7 @@ class OpenTransactions:
         bootstrap: str,
         facts: TopicFacts,
         call_seconds: float = _CALL_SECONDS,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Clock = utc_now,
     ) -> None:
         self._bootstrap, self._facts, self._call_seconds, self._clock = bootstrap, facts, call_seconds, clock
         self._seen: dict[_Place, datetime] = {}

@@ -12,12 +12,17 @@ from streaming.home.brokers import connection
 from streaming.kafka.refusals import said_by, words_of
 
 _SECONDS = 3.0
+_ADVICE = "; FLAGSTREAM_KAFKA or `kafka` of the spec names the address, `flagstream doctor` checks it"
 # What says why no broker was reached; that none was is all that the call itself says.
 _CAUSES = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._RESOLVE})
 
 
-def metadata_of(bootstrap: str, seconds: float = _SECONDS) -> ClusterMetadata:
+def metadata_of(bootstrap: str, seconds: float = _SECONDS, advice: str = _ADVICE) -> ClusterMetadata:
     """Return the brokers and topics that this login sees.
+
+    Args:
+        seconds: how long an answer is waited for.
+        advice: what the error ends with.
 
     Raises:
         RetryableError: none answers within so many seconds, or the login is refused; saying which.
@@ -31,7 +36,7 @@ def metadata_of(bootstrap: str, seconds: float = _SECONDS) -> ClusterMetadata:
         admin.poll(1.0)
         causes = [each for each in seen if each.code() in _CAUSES]
         said = said_by(causes[0]) if causes else words_of(fault)
-        raise RetryableError(f"no broker answers at {bootstrap}: {said}") from fault
+        raise RetryableError(f"no broker answers at {bootstrap}: {said}{advice}") from fault
 
 
 def broker_away(bootstrap: str) -> str | None:
@@ -39,5 +44,5 @@ def broker_away(bootstrap: str) -> str | None:
     try:
         metadata_of(bootstrap)
     except RetryableError as fault:
-        return f"{fault}; `flagstream doctor` checks it"
+        return str(fault)
     return None

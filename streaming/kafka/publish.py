@@ -26,6 +26,7 @@ from streaming.home.brokers import compression_of, connection
 from streaming.kafka.bounded import within
 from streaming.kafka.grants import Grant, to_publish
 from streaming.kafka.refusals import TooLargeError, raise_if_fenced, raise_if_refused, words_of
+from streaming.kafka.topic import headers_of
 
 SEQUENCE_HEADER = "outbox_seq"
 AGENT_HEADER = "agent"
@@ -195,7 +196,7 @@ class Publisher:
         deadline = time.monotonic() + self._settings.deadline_s
         while True:
             try:
-                self._look_out()
+                self._notice_outage()
                 return transaction()
             except KafkaException as fault:
                 if time.monotonic() > deadline:
@@ -210,7 +211,7 @@ class Publisher:
                     ) from None
                 self._begin_anew()
 
-    def _look_out(self) -> None:
+    def _notice_outage(self) -> None:
         self._live_producer().poll(0)
         if self._lost_sight:
             self._begin_anew()
@@ -359,7 +360,7 @@ class Publisher:
 
 def sequence_of(message: Message, lane: PublisherSettings) -> int:
     """Return the outbox_seq header of one of this lane's alerts, -1 for any other message."""
-    headers = dict(message.headers() or ())
+    headers = dict(headers_of(message))
     value = headers.get(SEQUENCE_HEADER)
     marks = {name: headers[name] for name in (AGENT_HEADER, REPLAY_HEADER) if name in headers}
     return -1 if value is None or marks != lane.marks else int(value)

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AclOperation, AdminClient
 from schemas.errors import RetryableError
 from schemas.spec import AgentSpec
 from streaming.home.brokers import connection
-from streaming.kafka.grants import Grant, finding_groups, keeping_its_place, publishing_to, reading
+from streaming.kafka.grants import Grant, describing_groups, keeping_its_place, publishing_to, reading
 from streaming.kafka.presence import metadata_of
 from streaming.kafka.refusals import words_of
 
@@ -58,7 +58,7 @@ def _on_topics(bootstrap: str, spec: AgentSpec) -> dict[str, Grant]:
 
 
 def _on_groups(agent: str) -> dict[str, Grant]:
-    return {f"flagstream-{agent}-marker": keeping_its_place(agent), "flagstream-watch": finding_groups()}
+    return {f"flagstream-{agent}-marker": keeping_its_place(agent), "flagstream-watch": describing_groups()}
 
 
 def _lacks(grant: Grant, future: Future[Any]) -> bool:

@@ -27,11 +27,17 @@ _MOST_REMEMBERED = 16 * _MOST_UNKNOWN
 _MOST_BYTES = 4 << 20
 _MOST_REFERENCES = 256
 _OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
+_QUESTIONS_FAULT, _PASSING = range(400, 500), (408, 429)
+_LAST_ID = 2**31 - 1  # a registry's ids are int32
 _UNKNOWN = UnreadableError("unknown_schema")
 
 
 class _NotFoundError(Exception):
     """The registry has nothing of that name."""
+
+
+class _RefusedError(RetryableError):
+    """The registry takes the question for a wrong one: asking it again changes nothing."""
 
 
 class SchemaRegistry:
@@ -57,11 +63,11 @@ class SchemaRegistry:
         """
         found, unknown = dict[int, SchemaText | UnreadableError](), 0
         for each in ids:
-            if self._is_unknown(each) or unknown >= _MOST_UNKNOWN:
-                found[each] = _UNKNOWN
-                continue
-            found[each] = self._schema(kind, each)
-            unknown += found[each] is _UNKNOWN
+            known = self._known.get((kind, each))
+            if known is None and not self._is_unknown(each) and unknown < _MOST_UNKNOWN:
+                known = self._schema(kind, each)
+                unknown += known is _UNKNOWN
+            found[each] = _UNKNOWN if known is None else known
         return found
 
     def away(self) -> str | None:
@@ -82,15 +88,17 @@ class SchemaRegistry:
         return None
 
     def _is_unknown(self, number: int) -> bool:
-        return time.monotonic() - self._unknown.get(number, -_UNKNOWN_SECONDS) < _UNKNOWN_SECONDS
+        return (
+            number > _LAST_ID
+            or time.monotonic() - self._unknown.get(number, -_UNKNOWN_SECONDS) < _UNKNOWN_SECONDS
+        )
 
     def _schema(self, kind: str, number: int) -> SchemaText | UnreadableError:
-        if (kind, number) not in self._known:
-            try:
-                self._known[kind, number] = self._fetched(kind, number)
-            except _NotFoundError:
-                self._remember_unknown(number)
-                return _UNKNOWN
+        try:
+            self._known[kind, number] = self._fetched(kind, number)
+        except (_NotFoundError, _RefusedError):
+            self._remember_unknown(number)
+            return _UNKNOWN
         return self._known[kind, number]
 
     def _remember_unknown(self, number: int) -> None:
@@ -132,7 +140,7 @@ class SchemaRegistry:
         """Return the registry's answer.
 
         Raises:
-            RetryableError: none came, or one of a registry that is not well.
+            RetryableError: none came, or one of a registry that is not well, or that refuses the question.
         """
         try:
             with self._client() as client, client.stream("GET", self._address + path) as response:
@@ -150,6 +158,8 @@ class SchemaRegistry:
             )
         if status == _NOT_FOUND:
             raise _NotFoundError
+        if status in _QUESTIONS_FAULT and status not in _PASSING:
+            raise _RefusedError(f"the schema registry answered {status}")
         if status != _OK:
             raise RetryableError(f"the schema registry answered {status}")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,11 +12,11 @@ from pyspark.sql import DataFrame, SparkSession
 from schemas.errors import DataLossError
 from schemas.subscription import Subscription
 from streaming.home.brokers import spark_connection
+from streaming.kafka.poll_size import FEW_AT_ONCE, fetch_bytes
 from streaming.kafka.shading import with_class_names
 from streaming.store.whole_files import sync_path
 
-MOST_AT_ONCE = 128  # records that a task takes from the broker at once
-_AT_ONCE = "kafka.max.poll.records"
+_AT_ONCE, _FETCHED = "kafka.max.poll.records", "kafka.max.partition.fetch.bytes"
 _FEWER = 8
 _PLACES = ("partition", "offset", "timestamp", "timestampType")
 
@@ -27,7 +28,7 @@ def read_stream(
     *,
     max_records: int,
     starting: str,
-    most_at_once: int = MOST_AT_ONCE,
+    most_at_once: int = FEW_AT_ONCE,
 ) -> DataFrame:
     """Return the streaming frame of topics: key, value, headers and `places_in`.
 
@@ -43,6 +44,7 @@ def read_stream(
         session.readStream.format("kafka")
         .options(**options_in(session, bootstrap))
         .option(_AT_ONCE, most_at_once)
+        .option(_FETCHED, fetch_bytes(most_at_once))
         .option(*how)
         .option("startingOffsets", starting)
         .option("maxOffsetsPerTrigger", max_records)
@@ -74,14 +76,14 @@ def reader_options(bootstrap: str) -> dict[str, str]:
 
     The broker answers a fetch after 20 ms: with its default of 500 ms every trigger waits that long. What is
     fetched is unpacked in memory, where a megabyte can have come from a kilobyte, so few records are taken at
-    once. That takes no longer: Spark throws away what it has fetched beyond them.
+    once until a stream has shown that they are small (streaming.kafka.poll_size).
     """
     return {
         **spark_connection(bootstrap),
         "kafka.isolation.level": "read_committed",
         "kafka.fetch.max.wait.ms": "20",
-        "kafka.max.partition.fetch.bytes": "65536",
-        _AT_ONCE: str(MOST_AT_ONCE),
+        _FETCHED: str(fetch_bytes(FEW_AT_ONCE)),
+        _AT_ONCE: str(FEW_AT_ONCE),
         "failOnDataLoss": "true",
         "includeHeaders": "true",
     }
@@ -115,10 +117,17 @@ def offsets_of(checkpoint: Path, batch_id: int) -> dict[str, dict[str, int]]:
     """
     path = checkpoint / "offsets" / str(batch_id)
     for line in reversed(path.read_text(encoding="utf-8").splitlines() if path.is_file() else []):
-        parsed: Any = json.loads(line) if line.startswith("{") else None
+        parsed: Any = _read(line) if line.startswith("{") else None
         if isinstance(parsed, dict) and all(isinstance(value, dict) for value in parsed.values()):
             return cast("dict[str, dict[str, int]]", parsed)
     raise DataLossError(f"{path}: Spark recorded no offsets for batch {batch_id}")
+
+
+def _read(line: str) -> Any:
+    """Return what a line says, None where it was cut off."""
+    with suppress(ValueError):
+        return json.loads(line)
+    return None
 
 
 def initial_offsets(checkpoint: Path) -> dict[str, dict[str, int]] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import cast
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -35,6 +36,18 @@ PASSING = frozenset(
         KafkaError.NOT_LEADER_FOR_PARTITION,
     }
 )
+
+
+def headers_of(message: Message) -> list[tuple[str, bytes | None]]:
+    """Return a record's headers in their order; a name may repeat.
+
+    None of them where a name is not UTF-8: the client gives no header of such a record.
+    """
+    try:
+        # Typed as if it could be a mapping; read from a topic it is a list, since names may repeat.
+        return cast("list[tuple[str, bytes | None]] | None", message.headers()) or []
+    except (SystemError, UnicodeError):
+        return []
 
 
 def committed_messages(

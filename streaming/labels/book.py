@@ -6,20 +6,19 @@ that reads the labels topic, and imports from files while it runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pyarrow as pa
 
-from schemas.instants import micros_of
+from schemas.instants import Clock, micros_of, utc_now
 from schemas.label import GIVEN, LABEL_REJECTS, LABELS
 from streaming.delta.data_files import scanned
 from streaming.delta.key_index import KeyIndex
 from streaming.delta.lake import Stamp
 from streaming.delta.shared_table import SharedTable
-from streaming.delta.stored import open_for_reading
+from streaming.delta.table_versions import open_for_reading
 from streaming.store.place import Place
 
 MAX_AHEAD = timedelta(minutes=5)
@@ -102,9 +101,7 @@ class LabelBook:
         ConfigurationError: the table exists with another schema.
     """
 
-    def __init__(
-        self, place: Place, *, retention: timedelta, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, place: Place, *, retention: timedelta, clock: Clock = utc_now) -> None:
         self._table, self._clock = SharedTable(place, LABELS, retention), clock
         self._by_transaction = KeyIndex(self._table, "transaction_id", "label_sequence")
 
@@ -188,6 +185,11 @@ class LabelBook:
             rows = self._scan(columns).join(wanted, on="transaction_id", how="semi")
         latest = _latest(rows.filter(pl.col("label_sequence") < through))
         return latest.select("transaction_id", "is_fraud").collect()
+
+    def all_on(self, transaction: str) -> pl.DataFrame:
+        """Return every label of a transaction, with the columns `LABELS`, in `label_sequence` order."""
+        self._table.refresh()
+        return pl.DataFrame(self._by_transaction.rows(pa.array([transaction], pa.string()), LABELS.names))
 
     def since(self, label_sequence: int, through: int | None = None) -> pa.Table:
         """Return the labels from a `label_sequence` on, below `through` if given, in that order."""

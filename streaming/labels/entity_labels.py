@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 
 from schemas.alert import ALERT_KIND
 from schemas.tables import UTC_MICROS
+from streaming.arrays.columns import numbers
 from streaming.delta.key_index import KeyIndex
 from streaming.delta.stored import StoredTable, open_version
 from streaming.detection.combination import blame_of
 from streaming.labels.book import LabelBook
 from streaming.labels.label_pins import LabelPins
-from streaming.profiles.frame import numbers
 from streaming.store.place import Place
 
 _TRANSACTION = "transaction_id"

@@ -59,7 +59,7 @@ class LabelFollower:
         self._lock = threading.Lock()
         self._polled: PolledLabels | None = None
         self._offer, self._ready = self._taken, entity_labels.schema.empty_table()
-        self._looked: tuple[int, int] | None = None
+        self._checked: tuple[int, int] | None = None
         self._worker = Worker("labels", self._follow, Condition.LABELS_FAILING, health or Health())
 
     @property
@@ -106,13 +106,13 @@ class LabelFollower:
         through, below = book.refreshed(), self._settled()
         with self._lock:
             pins, since = self._pins, self._taken.through
-        if through == since or self._looked == (through, below):
+        if through == since or self._checked == (through, below):
             return
         pin = LabelPin(below, through, below)
         found = self._entity_labels.derive(since, pins.then(pin))
         awaited = self._awaited(found)
         if awaited is None:
-            self._looked = (through, below)
+            self._checked = (through, below)
         else:
             pin = pin._replace(through=awaited)
             found = self._entity_labels.derive(since, pins.then(pin))

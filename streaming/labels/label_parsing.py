@@ -15,8 +15,15 @@ from schemas.label import GIVEN, LABEL_FIELDS
 from streaming.labels.book import rejects_table
 
 UNKNOWN_DECIDER = "unknown"
-FRAUD_WORDS = ("1", "1.0", "true", "t", "yes", "y", "fraud", "fraudulent")
-GENUINE_WORDS = ("0", "0.0", "false", "f", "no", "n", "genuine", "legitimate", "legit")
+# One reading for files, topics, evaluate and drafts.
+FRAUD_WORDS = (
+    *("1", "1.0", "true", "t", "yes", "y", "fraud", "fraudulent"),
+    *("ja", "j", "oui", "o", "si", "sí", "s", "sim", "sì", "tak"),
+)
+GENUINE_WORDS = (
+    *("0", "0.0", "false", "f", "no", "n", "genuine", "legitimate", "legit"),
+    *("nein", "nee", "non", "não", "nao", "nie"),
+)
 
 _REQUIRED = tuple(each.name for each in LABEL_FIELDS if each.required)
 _OPTIONAL = tuple(each.name for each in LABEL_FIELDS if each.sent and not each.required)
@@ -29,7 +36,8 @@ _WHOLE_FLOATS = 2**53
 _SHOWN_CHARACTERS = 40
 EXPECTED = {
     "transaction_id": "text or an integer",
-    "is_fraud": "0 or 1, true or false, yes or no, fraud or genuine",
+    "is_fraud": "0 or 1, true or false, yes or no (ja, nein, oui, non, sí, sim, não, nee, tak, nie), fraud "
+    "or genuine",
     "decided_at": "an ISO 8601 time or seconds since 1970 UTC",
     "kind": "text",
     "decided_by": "text",
@@ -197,10 +205,14 @@ def _utf8(value: bytes | None) -> str | None:
 
 
 def _bad(raw: pl.DataFrame, parsed: pl.DataFrame) -> pl.Series:
-    bad = parsed["transaction_id"].is_null() | parsed["is_fraud"].is_null()
-    for name in _OPTIONAL:
-        bad |= parsed[name].is_null() & _filled(raw[name])
+    bad = pl.repeat(False, raw.height, dtype=pl.Boolean, eager=True)
+    for name in _SAID:
+        bad |= _wrong(name, raw[name], parsed[name])
     return bad
+
+
+def _wrong(name: str, said: pl.Series, meant: pl.Series) -> pl.Series:
+    return meant.is_null() if name in _REQUIRED else meant.is_null() & _filled(said)
 
 
 def _filled(values: pl.Series) -> pl.Series:
@@ -213,21 +225,18 @@ def _filled(values: pl.Series) -> pl.Series:
 
 def _explained(raw: pl.DataFrame, parsed: pl.DataFrame) -> pl.DataFrame:
     """Say of each bad row what its first wrong field holds, and what was expected."""
-    reasons = [
-        next(
-            _reason(name, said[name])
-            for name in _SAID
-            if meant[name] is None and (name in _REQUIRED or said[name] not in (None, "", b""))
-        )
-        for said, meant in zip(raw.iter_rows(named=True), parsed.iter_rows(named=True), strict=True)
-    ]
+    # Flags alone are asked for: of a column of times not every value is one in Python.
+    wrong = [_wrong(name, raw[name], parsed[name]).to_list() for name in _SAID]
+    first = [_SAID[flags.index(True)] for flags in zip(*wrong, strict=True)]
+    reasons = [_reason(name, raw[name], row) for row, name in enumerate(first)]
     return pl.DataFrame(
         {"source_position": raw["source_position"], "reason": pl.Series(reasons, dtype=pl.String)}
     )
 
 
-def _reason(name: str, value: object) -> str:
-    if value in (None, "", b""):
+def _reason(name: str, values: pl.Series, row: int) -> str:
+    if not _filled(values)[row]:
         return f"no {name}"
+    value = values[row]
     shown = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     return f"{name} is {clipped(shown, _SHOWN_CHARACTERS)!r}; expected {EXPECTED[name]}"

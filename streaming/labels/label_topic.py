@@ -5,13 +5,12 @@ What cannot be read as a label goes to a table of its own, in the layout of the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -19,20 +18,17 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from schemas.errors import ConfigurationError, DataLossError, FlagstreamError, RetryableError
 from schemas.label import GIVEN, LABEL_REJECTS
 from schemas.lake_tables import TABLES
-from schemas.tables import COORDINATES, LABELS_QUARANTINE, QUARANTINE, RECORDED_AT
+from schemas.tables import LABELS_QUARANTINE
 from streaming.delta.lake import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.home.brokers import connection
 from streaming.kafka.topic import PASSING, partitions_of, reading_fault
-from streaming.labels.book import LabelBook, Recorded, rejects_table, sound_labels
-from streaming.labels.label_parsing import UNKNOWN_DECIDER, json_columns, parse_labels
+from streaming.labels.book import LabelBook, Recorded
+from streaming.labels.label_parsing import UNKNOWN_DECIDER
+from streaming.labels.topic_labels import ORIGIN, read_labels
 from streaming.store.place import Place
 
 _CALL_SECONDS = 10.0
-_ORIGIN = "labels"
-_BAD_LABEL = "bad_label"
-_LATEST_MS = 253_402_300_799_999  # the end of the year 9999
-_FIELDS = {name: name for name in GIVEN.names if name != "source_position"}
 
 
 @dataclass(frozen=True)
@@ -109,6 +105,7 @@ class LabelTopic:
         self._bootstrap, self._topic = bootstrap, topic
         self._consumer = _consumer(bootstrap)
         self._next: dict[int, int] = {}
+        self._unread: Sequence[Message] = []
         self._fault: FlagstreamError | None = None
         try:
             self._assign()
@@ -134,15 +131,18 @@ class LabelTopic:
             RetryableError: the broker reported a fault; the next call goes on after the last record given.
         """
         self._raise_fault()
-        records, reached = self._sorted(self._consumer.consume(limit, wait))
-        before, self._next = self._next, reached
-        return PolledLabels(
+        # The consumer has left them behind: they stay here until every one of them has been read.
+        self._unread = self._unread or self._consumer.consume(limit, wait)
+        records, reached = self._sorted(self._unread)
+        polled = PolledLabels(
             tuple(
-                self._parsed(partition, before[partition], after, records.get(partition, ()))
+                self._parsed(partition, self._next[partition], after, records.get(partition, ()))
                 for partition, after in sorted(reached.items())
-                if after > before[partition]
+                if after > self._next[partition]
             )
         )
+        self._next, self._unread = reached, []
+        return polled
 
     def record(self, polled: PolledLabels) -> Recorded:
         """Store rejects, then labels, each partition in one commit with the offset it reaches.
@@ -180,6 +180,7 @@ class LabelTopic:
     def _begin_again(self) -> None:
         """Read on with a consumer that knows nothing of what has befallen the one before."""
         self._consumer.close()
+        self._unread = []
         self._consumer = _consumer(self._bootstrap)
         self._consumer.assign([TopicPartition(self._topic, *place) for place in self._next.items()])
 
@@ -244,19 +245,8 @@ class LabelTopic:
     def _parsed(
         self, partition: int, first: int, after: int, messages: Sequence[Message]
     ) -> PartitionOfLabels:
-        offsets = [message.offset() or 0 for message in messages]
-        said, unreadable = json_columns([message.value() for message in messages], offsets, _FIELDS)
-        labels, unparsed = parse_labels(said, self._by)
-        records = _records(messages)
-        labels, unsound = sound_labels(_dated(labels, records), self._book.now())
-        rejects = pa.concat_tables([rejects_table(unreadable), unparsed, unsound])
-        return PartitionOfLabels(
-            source=self._source(partition),
-            first=first,
-            through=after - 1,
-            labels=labels,
-            rejected=_quarantined(records, rejects, after - 1, self._book.now()),
-        )
+        labels, rejected = read_labels(messages, self._by, self._book.now(), after - 1)
+        return PartitionOfLabels(self._source(partition), first, after - 1, labels, rejected)
 
     def _keep_rejected(self, each: PartitionOfLabels) -> None:
         if each.rejected.num_rows:
@@ -264,7 +254,7 @@ class LabelTopic:
 
     def _append_rejected(self, each: PartitionOfLabels) -> None:
         self._rejects.refresh()
-        app_id = f"{_ORIGIN}/{each.source}"
+        app_id = f"{ORIGIN}/{each.source}"
         unkept = pc.greater(each.rejected["offset"], self._rejects.last_batch(app_id))
         self._rejects.append(each.rejected.filter(unkept), Stamp(app_id, each.through))
         self._rejects.tidy()
@@ -284,48 +274,6 @@ def _consumer(bootstrap: str) -> Consumer:
             "fetch.wait.max.ms": 20,
         }
     )
-
-
-def _records(messages: Sequence[Message]) -> pl.DataFrame:
-    """Return the records as they came, in the quarantine's columns."""
-    schema = pa.schema([*(QUARANTINE.field(name) for name in ("key", "value", "headers")), *COORDINATES])
-    rows = [(m.key(), m.value(), _headers(m), *_place(m)) for m in messages]
-    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
-    arrays = [pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)]
-    return pl.DataFrame(pa.Table.from_arrays(arrays, schema=schema))
-
-
-def _headers(message: Message) -> list[dict[str, Any]] | None:
-    # Typed as if it could be a mapping; read from a topic it is a list, since names may repeat.
-    headers = cast("list[tuple[str, bytes | None]] | None", message.headers())
-    return None if headers is None else [{"key": name, "value": value} for name, value in headers]
-
-
-def _place(message: Message) -> tuple[Any, ...]:
-    stamp = min(max(message.timestamp()[1], 0), _LATEST_MS) * 1_000  # whoever sends a record may stamp it
-    return message.topic(), message.partition(), message.offset(), stamp
-
-
-def _dated(labels: pa.Table, records: pl.DataFrame) -> pa.Table:
-    """Date the undated ones by Kafka's timestamp, which is the same whenever they are read."""
-    stamps = records.select(pl.col("offset").alias("source_position"), "kafka_timestamp")
-    rows = pl.DataFrame(labels).join(stamps, on="source_position", how="left", maintain_order="left")
-    dated = rows.with_columns(pl.col("decided_at").fill_null(pl.col("kafka_timestamp")))
-    return dated.select(GIVEN.names).to_arrow().cast(GIVEN)
-
-
-def _quarantined(records: pl.DataFrame, rejects: pa.Table, through: int, now: datetime) -> pa.Table:
-    reasons = pl.DataFrame(rejects).rename({"source_position": "offset", "reason": "detail"})
-    rows = records.join(reasons, on="offset", how="inner").sort("offset")
-    marks: Mapping[str, pl.Expr] = {
-        "reason": pl.lit(_BAD_LABEL),
-        "query_id": pl.lit(_ORIGIN),
-        "batch_id": pl.lit(through, pl.Int64),
-        RECORDED_AT.name: pl.lit(now, pl.Datetime("us", "UTC")),
-    }
-    ordered = rows.with_columns(**marks).select(LABELS_QUARANTINE.names).to_arrow()
-    columns = [ordered[field.name].cast(field.type) for field in LABELS_QUARANTINE]
-    return pa.Table.from_arrays(columns, schema=LABELS_QUARANTINE)
 
 
 def _as_rejects(rejected: pa.Table) -> pa.Table:

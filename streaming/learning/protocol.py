@@ -8,7 +8,7 @@ contract calls the payer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,6 @@ Entities = npt.NDArray[Any]
 Places = npt.NDArray[np.intp]
 
 CARDS_PER_DAY = 100
-_CEILING_SEEDS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,30 +176,6 @@ def figures(rows: JudgedRows) -> Figures:
         frauds=int(np.count_nonzero(rows.labels)),
         rows=len(rows),
     )
-
-
-def label_free_ceiling(rows: JudgedRows, blind_scenario: int, seeds: int = _CEILING_SEEDS) -> Figures:
-    """Return what scores reach that find every fraud but one kind, and that kind by chance alone.
-
-    Frauds of `blind_scenario` look like any other transaction until labels arrive, so a label-free score
-    clearly above this has seen labels. Each random order is used together with its mirror image, which makes
-    the AUC of the blind scenario exactly 1/2.
-
-    Args:
-        rows: the test week; its scores are not read.
-        blind_scenario: the kind of fraud that rows alone do not show.
-        seeds: random orders averaged over, seeded 0, 1, 2 and so on.
-
-    Raises:
-        ConfigurationError: scenarios are unknown, or the week cannot be judged.
-    """
-    if rows.scenarios is None:
-        raise ConfigurationError("a label-free ceiling needs the scenario of each fraud")
-    _need_positive(seeds, "seeds")
-    seen = 2.0 * (rows.labels & (rows.scenarios != blind_scenario))
-    orders = [np.random.default_rng(seed).random(len(rows)) for seed in range(seeds)]
-    means = mean_figures([figures(rows.scored(seen + side * order)) for order in orders for side in (1, -1)])
-    return replace(means, frauds=int(np.count_nonzero(rows.labels)), rows=len(rows))
 
 
 def mean_figures(weeks: Sequence[Figures]) -> Figures:

@@ -11,18 +11,19 @@ from datetime import datetime
 from typing import Protocol
 
 from agent.model.circuit_breaker import CircuitBreaker
+from schemas.instants import Clock, utc_now
 from streaming.consume.received import PassedRecord, Received
 from streaming.consume.revisions import NewestRevisions
 from streaming.notify.case_changes import CASES, CaseRecord
 from streaming.notify.notices import Notice, is_whole
 from streaming.notify.opening import OpenRoute
 from streaming.notify.outcomes import DeliveryOutcome
-from streaming.notify.state import Clock, RouteState, SetAside, StateFile, utc_now
+from streaming.notify.state import RouteState, SetAside, StateFile
 from streaming.output.log import log
 from streaming.service.worker import pause_after
 
 _LONGEST_PAUSE = 30.0
-_LOOK_SECONDS = 0.2  # at most, before a lane sees that it is to close, or that its rest is over
+_CHECK_SECONDS = 0.2  # at most, before a lane sees that it is to close, or that its rest is over
 
 
 Delivered = Received | CaseRecord
@@ -257,8 +258,8 @@ class RouteLane:
         """Return for how long nothing is sent, in steps that can be ended; 0 where something may be."""
         left = self._not_before - self._clock()
         if left > 0:
-            return min(left, _LOOK_SECONDS)
-        return 0.0 if self._circuit.closed or self._circuit.trial_due else _LOOK_SECONDS
+            return min(left, _CHECK_SECONDS)
+        return 0.0 if self._circuit.closed or self._circuit.trial_due else _CHECK_SECONDS
 
     def _keep(self, before: RouteState) -> None:
         """Put on record what was passed over; what was delivered is already."""

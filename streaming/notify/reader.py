@@ -17,7 +17,7 @@ from streaming.kafka.topic import PASSING, partitions_of, reading_fault, topic_e
 _CALL_SECONDS = 10.0
 _WAIT_SECONDS = 0.2
 _FETCHED = 64
-_LOOK_SECONDS = 30.0
+_CHECK_SECONDS = 30.0
 
 
 class PlacedReader:
@@ -36,7 +36,7 @@ class PlacedReader:
         self._bootstrap, self._topic, self._agent, self._clock = bootstrap, topic, agent, clock
         self._consumer = Consumer(_reading(bootstrap))
         self._assigned = set[int]()
-        self._looked = clock()
+        self._checked_at = clock()
 
     def ends(self) -> dict[int, int]:
         """Return where each partition ends now; none where the topic is not there yet.
@@ -65,7 +65,7 @@ class PlacedReader:
             for each, (low, high) in bounds.items()
         }
         self._consumer.assign([TopicPartition(self._topic, *each) for each in begins.items()])
-        self._assigned, self._looked = set(begins), self._clock()
+        self._assigned, self._checked_at = set(begins), self._clock()
         return begins
 
     def fetch(self) -> list[Received | PassedRecord]:
@@ -84,9 +84,9 @@ class PlacedReader:
 
     def has_grown(self) -> bool:
         """Say, asking the broker now and then, whether the topic has partitions that are not read."""
-        if self._clock() - self._looked < _LOOK_SECONDS:
+        if self._clock() - self._checked_at < _CHECK_SECONDS:
             return False
-        self._looked = self._clock()
+        self._checked_at = self._clock()
         return bool(self._bounds().keys() - self._assigned)
 
     def waiting(self, places: Mapping[int, int]) -> int:

@@ -31,8 +31,8 @@ def sample_change(agent: str, change: str) -> dict[str, Any]:
         "currency": "EUR", "opened_at": _MOMENT, "assignee": None,
     }  # fmt: skip
     case_id = alert_id(agent, _TRANSACTION)[:16]
-    told = {"number": 0, "event": event, "case_id": case_id, "at": _MOMENT, "who": "sample"}
-    return {**told, "reason": reason or None, "text": _SAID, "case": case}
+    common = {"number": 0, "event": event, "case_id": case_id, "at": _MOMENT, "who": "sample"}
+    return {**common, "reason": reason or None, "text": _SAID, "case": case}
 
 
 def sample_alert(agent: str) -> bytes:

@@ -18,7 +18,7 @@ from streaming.service.health import ActiveCondition, Condition, Health
 from streaming.service.worker import Worker
 from streaming.store.opening import files_of
 
-_LOOK_SECONDS = 0.5
+_CHECK_SECONDS = 0.5
 
 
 class Deliveries:
@@ -59,7 +59,7 @@ class Deliveries:
                 worker.start()
             # Called first on the way out: no route waits for another's delivery before it learns of the end.
             closing.callback(self._end.set)
-            while not stop.wait(_LOOK_SECONDS):
+            while not stop.wait(_CHECK_SECONDS):
                 for worker in self._workers.values():
                     worker.check()
 
@@ -100,10 +100,10 @@ class Deliveries:
         return PlacedReader(self._bootstrap, self._agent.spec.alerts.topic, agent)
 
     def _worker(self, name: str, lane: RouteLane) -> Worker:
-        health = self._health[name] = Health(changed=lambda _, state: self._tell(name, state))
+        health = self._health[name] = Health(changed=lambda _, state: self._log_state(name, state))
         return Worker(f"route-{name}", lane.round, Condition.ROUTE_STALLED, health, begin=lane.begin)
 
-    def _tell(self, route: str, state: ActiveCondition | None) -> None:
+    def _log_state(self, route: str, state: ActiveCondition | None) -> None:
         """Say that a route cannot read alerts, or its place; what a receiver does the lane says itself."""
         if state is None:
             log("route_goes_on", "a route reads alerts again", agent=self._agent.name, route=route)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from schemas.errors import ConfigurationError, FencedError
 from streaming.store.files import Files, FileState
@@ -168,11 +168,3 @@ class StateFile:
                 f"another process delivers for this route: {self._files.place / self._name} has changed"
             )
         self._held, self.written = written, state
-
-
-def utc_now() -> datetime:
-    """Return the current time."""
-    return datetime.now(UTC)
-
-
-Clock = Callable[[], datetime]

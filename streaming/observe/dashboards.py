@@ -13,6 +13,7 @@ from typing import Any
 
 from streaming.observe.decision_panels import ALERTS, MODEL
 from streaming.observe.desk_panels import API, DELIVERIES
+from streaming.observe.executor_panels import EXECUTORS
 from streaming.observe.operation_panels import STATE, STREAM
 from streaming.observe.panels import Panel
 
@@ -34,7 +35,13 @@ class Dashboard:
         return tuple(panel for _, panels in self.rows for panel in panels)
 
 
-_OPERATION = (("Stream", STREAM), ("State", STATE), ("API", API), ("Deliveries", DELIVERIES))
+_OPERATION = (
+    ("Stream", STREAM),
+    ("State", STATE),
+    ("Spark cluster", EXECUTORS),
+    ("API", API),
+    ("Deliveries", DELIVERIES),
+)
 DASHBOARDS: tuple[Dashboard, ...] = (
     Dashboard("flagstream-operation", "flagstream: operation", _OPERATION),
     Dashboard("flagstream-decisions", "flagstream: decisions", (("Alerts", ALERTS), ("Model", MODEL))),

@@ -160,6 +160,7 @@ _OF_SERVE = (
     Condition.AUDIT_FAILING,
     Condition.TOKENS_UNREADABLE,
     Condition.INBOX_STALE,
+    Condition.COPIES_STALE,
     Condition.FOLLOWER_STALE,
 )
 _OF_NOTIFY = (Condition.ROUTE_STALLED,)

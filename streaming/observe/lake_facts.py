@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 
+from schemas.instants import Clock, utc_now
 from schemas.lake_tables import TABLES, Table
 from schemas.spec import AgentSpec
 from streaming.delta.lake_reader import LakeReader
@@ -44,11 +44,11 @@ class LakeFacts:
         agent: PlacedAgent,
         metrics: Metrics,
         drift: DriftWatch,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Clock = utc_now,
     ) -> None:
         self._agent, self._metrics, self._drift = agent, metrics, drift
         self._clock, self._audit = clock, AuditFacts(metrics.actions)
-        self._reader = LakeReader(agent.lake, agent.spec.tables)
+        self._reader = LakeReader.of(agent)
         self._tables: dict[Table, StoredTable] = {}
         self._judged: tuple[int, int] = (-1, -1)
         self._rounds = 0

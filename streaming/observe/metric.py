@@ -69,15 +69,22 @@ class MetricFamily:
         agent: the agent's name.
         labels: besides the agent's name.
         most: how many values each of them may have.
+        at_once: whether what only grows is shown before it has grown.
     """
 
     def __init__(
-        self, made: Counter | Gauge | Histogram, agent: str, labels: Sequence[str], most: int
+        self,
+        made: Counter | Gauge | Histogram,
+        agent: str,
+        labels: Sequence[str],
+        most: int,
+        *,
+        at_once: bool = True,
     ) -> None:
         self._made, self._agent, self._labels, self._most = made, agent, tuple(labels), most
         self._values = [KnownValues(most) for _ in labels]
         self._shown: set[tuple[str, ...]] = set()
-        if not labels and not isinstance(made, Gauge):
+        if at_once and not labels and not isinstance(made, Gauge):
             made.labels(agent)  # what only grows begins at 0; of a gauge nothing is known yet
 
     def of(self, agent: str) -> MetricFamily:
@@ -136,10 +143,16 @@ class MetricBook:
         self.registry, self._agent = CollectorRegistry(), agent
         self.meanings: list[MetricMeaning] = []
 
-    def counter(self, name: str, meaning: str, *labels: str, most: int = MOST_VALUES) -> MetricFamily:
-        """Declare what only grows as long as the process lives; its name ends in `_total`."""
+    def counter(
+        self, name: str, meaning: str, *labels: str, most: int = MOST_VALUES, at_once: bool = True
+    ) -> MetricFamily:
+        """Declare what only grows as long as the process lives; its name ends in `_total`.
+
+        Without labels it is shown as 0 at once, unless it is only for some agents.
+        """
         made = Counter(f"{PREFIX}{name}", meaning, (AGENT, *labels), registry=self.registry)
-        return self._declared(MetricMeaning(f"{PREFIX}{name}", "counter", meaning, labels), made, most)
+        declared = MetricMeaning(f"{PREFIX}{name}", "counter", meaning, labels)
+        return self._declared(declared, made, most, at_once=at_once)
 
     def gauge(self, name: str, meaning: str, *labels: str, most: int = MOST_VALUES) -> MetricFamily:
         """Declare what goes up and down."""
@@ -155,6 +168,13 @@ class MetricBook:
         )
         return self._declared(MetricMeaning(f"{PREFIX}{name}", "histogram", meaning, labels), made, most)
 
-    def _declared(self, meaning: MetricMeaning, made: Counter | Gauge | Histogram, most: int) -> MetricFamily:
+    def _declared(
+        self,
+        meaning: MetricMeaning,
+        made: Counter | Gauge | Histogram,
+        most: int,
+        *,
+        at_once: bool = True,
+    ) -> MetricFamily:
         self.meanings.append(meaning)
-        return MetricFamily(made, self._agent, meaning.labels, most)
+        return MetricFamily(made, self._agent, meaning.labels, most, at_once=at_once)

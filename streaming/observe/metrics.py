@@ -13,6 +13,8 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from streaming.observe.bucket_work import BucketMetrics
+from streaming.observe.executor_metrics import ExecutorMetrics
 from streaming.observe.metric import MetricBook
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -256,7 +258,8 @@ class Metrics:
         self.stream, self.decisions = StreamMetrics(self.book), DecisionMetrics(self.book)
         self.model, self.labels = ModelMetrics(self.book), LabelMetrics(self.book)
         self.actions, self.state = ActionMetrics(self.book), StateMetrics(self.book)
-        self.health = HealthMetrics(self.book)
+        self.health, self.executors = HealthMetrics(self.book), ExecutorMetrics(self.book)
+        self.buckets = BucketMetrics(self.book)
         self.registry = self.book.registry
         add_those_of_the_process(self.registry)
 

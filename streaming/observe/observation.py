@@ -24,18 +24,23 @@ from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import Headers
 from streaming.observe.batch_metrics import count_answers, count_batch, count_spent
+from streaming.observe.bucket_work import BucketWatch, BucketWork
 from streaming.observe.drift_watch import DriftWatch
 from streaming.observe.endpoint import metrics_served
+from streaming.observe.executor_jobs import ExecutorJob, ExecutorJobs
 from streaming.observe.lake_facts import LakeFacts
 from streaming.observe.metrics import Metrics
 from streaming.observe.readiness import Readiness
 from streaming.output.log import log
+from streaming.run.executors import ClusterFacts
 from streaming.run.observer import Breakers
 from streaming.run.opening import Agent
 from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker, cause_of
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from streaming.observe.traces import Traces
 
 
@@ -59,6 +64,8 @@ class Observation:
         self._working: Agent | None = None
         self._asks_within = False
         self._late, self._refusals = LateTotals(), 0
+        self._jobs: ExecutorJobs | None = None
+        self._buckets = BucketWatch(ClusterFacts())
         self.batches: BatchObserver = self
         self.calls: CallWatch = self._called
 
@@ -100,6 +107,19 @@ class Observation:
         }
         self._safely(lambda: self.metrics.stream.lag.replace(counts))
 
+    def on_cluster(self, session: SparkSession, holds: ClusterFacts) -> None:
+        """See RunObserver."""
+
+        def watch() -> None:
+            self._buckets = BucketWatch(holds)
+            self._jobs = ExecutorJobs(session)
+
+        self._safely(watch)
+
+    def executors(self, count: int) -> None:
+        """See RunObserver."""
+        self._safely(lambda: self.metrics.executors.working.put(count))
+
     def begun(self) -> None:
         """See streaming.batch.observer.BatchObserver."""
         self.metrics.stream.begun_at.put(time.time())
@@ -111,18 +131,25 @@ class Observation:
 
     def closed(self, seen: BatchSeen) -> None:
         """See streaming.batch.observer.BatchObserver."""
+        jobs, buckets = self._jobs_of(seen.key), self._buckets.of_batch()
         if self._counts:
-            self._safely(lambda: self._count(seen))
+            self._safely(lambda: self._count(seen, jobs, buckets))
         if self._traces is not None:
             traces = self._traces
-            self._safely(lambda: traces.batch(seen))
+            self._safely(lambda: traces.batch(seen, jobs, buckets))
 
     def failed(self, key: BatchKey, times: Sequence[StepTime], fault: BaseException) -> None:
         """See streaming.batch.observer.BatchObserver."""
-        self._safely(lambda: self.metrics.stream.batches.add(1, "failed"))
+        jobs = self._jobs_of(key)
+
+        def count() -> None:
+            self.metrics.stream.batches.add(1, "failed")
+            self.metrics.executors.count(jobs, times)
+
+        self._safely(count)
         if self._traces is not None:
             traces = self._traces
-            self._safely(lambda: traces.failed(key, times, fault))
+            self._safely(lambda: traces.failed(key, times, fault, jobs))
 
     def answered(self, result: TriageResult) -> None:
         """See streaming.batch.observer.BatchObserver."""
@@ -153,8 +180,18 @@ class Observation:
             traces = self._traces
             self._safely(lambda: traces.call(call))
 
-    def _count(self, seen: BatchSeen) -> None:
+    def _jobs_of(self, batch: BatchKey) -> Sequence[ExecutorJob]:
+        found: list[ExecutorJob] = []
+        if self._jobs is not None:
+            jobs = self._jobs
+            self._safely(lambda: found.extend(jobs.of(batch)))
+        return found
+
+    def _count(self, seen: BatchSeen, jobs: Sequence[ExecutorJob], buckets: BucketWork | None) -> None:
         count_batch(self.metrics, seen)
+        self.metrics.executors.count(jobs, seen.times)
+        if buckets is not None:
+            self.metrics.buckets.count(buckets)
         if seen.decided is not None:
             self._drift.add(seen.decided)
 

@@ -42,6 +42,9 @@ from streaming.batch.observer import BatchSeen
 from streaming.batch.steps import StepTime
 from streaming.home.trace_target import TraceTarget
 from streaming.kafka.publish import Headers
+from streaming.observe.bucket_work import BucketWork
+from streaming.observe.executor_jobs import ExecutorJob, step_of
+from streaming.observe.executor_spans import show_jobs
 from streaming.output.trace_ids import TraceIds, trace_of_batch
 
 TRACEPARENT = "traceparent"
@@ -58,6 +61,7 @@ _COUNTS = (
     "llm_calls",
     "degraded",
 )
+_PORTS: Mapping[str, int] = {"http": 80}  # of what names none; else that of https
 _PROVIDERS: Mapping[str, str] = {
     "api.openai.com": "openai",
     "openai.azure.com": "azure.ai.openai",
@@ -85,17 +89,26 @@ class Traces:
         self._tracer = provider.get_tracer("flagstream", version("flagstream"))
         self._within: Context | None = None
 
-    def batch(self, seen: BatchSeen) -> None:
-        """Show a closed batch and its steps."""
+    def batch(
+        self, seen: BatchSeen, jobs: Sequence[ExecutorJob] = (), buckets: BucketWork | None = None
+    ) -> None:
+        """Show a closed batch, its steps and what executors did in them."""
         row, spec = seen.row, seen.deciders.engine.spec
         facts: dict[str, Plain] = {f"flagstream.{name}": int(row[name]) for name in _COUNTS}
         facts["flagstream.spec_version"] = spec.version
         facts["messaging.batch.message_count"] = int(row["read"])
-        self._show_batch(seen.key, seen.times, facts, None)
+        facts |= {} if buckets is None else buckets.facts
+        self._show_batch(seen.key, seen.times, facts, None, jobs)
 
-    def failed(self, key: BatchKey, times: Sequence[StepTime], fault: BaseException) -> None:
+    def failed(
+        self,
+        key: BatchKey,
+        times: Sequence[StepTime],
+        fault: BaseException,
+        jobs: Sequence[ExecutorJob] = (),
+    ) -> None:
         """Show an attempt that failed in the last of these steps; of the fault its kind alone."""
-        self._show_batch(key, times, {}, type(fault).__name__)
+        self._show_batch(key, times, {}, type(fault).__name__, jobs)
 
     def call(self, call: FinishedCall) -> None:
         """Show a request to a model."""
@@ -106,7 +119,7 @@ class Traces:
         )  # fmt: skip
         if call.outcome != "answered":
             span.set_attribute("error.type", call.outcome)
-            span.set_status(Status(StatusCode.ERROR))
+            span.set_status(Status(StatusCode.ERROR, call.outcome))
         span.end(call.ended_ns)
 
     def headers(self, alerts: pa.Table) -> list[Headers]:
@@ -129,7 +142,11 @@ class Traces:
             yield
         finally:
             self._within = None
-            about = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": self._agent}
+            about = {
+                "gen_ai.operation.name": "invoke_agent",
+                "gen_ai.provider.name": "flagstream",
+                "gen_ai.agent.name": self._agent,
+            }
             with self._ids.pinned(ids):
                 self._tracer.start_span(name, Context(), attributes=about, start_time=began_ns).end()
 
@@ -139,6 +156,7 @@ class Traces:
         facts = {
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": name,
+            "gen_ai.tool.type": "function",
             "flagstream.outcome": outcome,
         }
         span = self._tracer.start_span(
@@ -146,7 +164,7 @@ class Traces:
         )
         if outcome not in ("done", "dry_run"):
             span.set_attribute("error.type", outcome)
-            span.set_status(Status(StatusCode.ERROR))
+            span.set_status(Status(StatusCode.ERROR, outcome))
         span.end()
 
     def close(self) -> None:
@@ -157,7 +175,12 @@ class Traces:
         ending.join(_FLUSH_SECONDS)
 
     def _show_batch(
-        self, key: BatchKey, times: Sequence[StepTime], facts: Mapping[str, Plain], error: str | None
+        self,
+        key: BatchKey,
+        times: Sequence[StepTime],
+        facts: Mapping[str, Plain],
+        error: str | None,
+        jobs: Sequence[ExecutorJob],
     ) -> None:
         if not times:
             return
@@ -170,12 +193,13 @@ class Traces:
         within = set_span_in_context(whole, Context())
         for each in times:
             span = self._tracer.start_span(str(each.step), within, start_time=each.began_ns)
+            show_jobs(self._tracer, span, [job for job in jobs if step_of(times, job) == each.step])
             if error is not None and each is times[-1]:
                 span.set_status(Status(StatusCode.ERROR))
             span.end(each.ended_ns)
         if error is not None:
             whole.set_attribute("error.type", error)
-            whole.set_status(Status(StatusCode.ERROR))
+            whole.set_status(Status(StatusCode.ERROR, error))
         whole.end(times[-1].ended_ns)
 
     def _context_of(self, ids: TraceIds) -> SpanContext:
@@ -244,10 +268,9 @@ def _of_call(call: FinishedCall, agent: str) -> dict[str, str | int]:
         "gen_ai.output.type": "json",
         "gen_ai.agent.name": agent,
         "server.address": place.hostname or "",
+        "server.port": place.port or _PORTS.get(place.scheme, 443),
         "flagstream.outcome": call.outcome,
     }
-    if place.port is not None:
-        facts["server.port"] = place.port
     if call.input_tokens or call.output_tokens:
         facts["gen_ai.usage.input_tokens"] = call.input_tokens
         facts["gen_ai.usage.output_tokens"] = call.output_tokens

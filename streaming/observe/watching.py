@@ -81,6 +81,6 @@ def watching_run(agent: PlacedAgent, run_id: str) -> Iterator[UntracedRun | Trac
 
 
 def _newest_batch(agent: PlacedAgent) -> BatchKey | None:
-    table = LakeReader(agent.lake, agent.spec.tables).table("batches")
+    table = LakeReader.of(agent).table("batches")
     newest = None if table is None else newest_of_the_stream(table)
     return None if not newest else BatchKey(newest["query_id"], newest["batch_id"])

@@ -29,7 +29,7 @@ _QUOTED: tuple[Callable[[str], str], ...] = (
     lambda text: quote_plus(text, errors="replace"),
 )
 _LEVELS = 2  # what is quoted is quoted again, as a login within JSON
-_known: set[str] = set()
+_known: dict[str, frozenset[str]] = {}  # value → the forms in which it may stand somewhere
 
 
 def keep_secret(value: str | None) -> None:
@@ -38,14 +38,19 @@ def keep_secret(value: str | None) -> None:
     It is hidden as it is and as others quote it.
     """
     if value and len(value) >= _SHORTEST and value not in _known:
-        _known.update(_forms(value))
+        _known[value] = _forms(value)
 
 
-def _forms(value: str) -> set[str]:
+def forget_secret(value: str) -> None:
+    """Hide a value no longer, which opens nothing any more: of those that come and go there are ever more."""
+    _known.pop(value, None)
+
+
+def _forms(value: str) -> frozenset[str]:
     found = {value}
     for _ in range(_LEVELS):
         found |= {how(each) for each in found for how in _QUOTED}
-    return found
+    return frozenset(found)
 
 
 def keep_environment_secret(environ: Mapping[str, str]) -> None:
@@ -61,6 +66,7 @@ def keep_environment_secret(environ: Mapping[str, str]) -> None:
 
 def redacted(text: str) -> str:
     """Return a text without known secrets, logins in addresses and authorization headers."""
-    for value in sorted(_known, key=len, reverse=True):
-        text = text.replace(value, _HIDDEN)
+    known = {form for forms in list(_known.values()) for form in forms}
+    for form in sorted(known, key=len, reverse=True):
+        text = text.replace(form, _HIDDEN)
     return _LOGIN.sub(rf"\1:{_HIDDEN}@", _BEARER.sub(rf"\1\2{_HIDDEN}", text))

@@ -5,19 +5,29 @@ log-amounts and squared log-amounts, each weighed by exp(-age / tau); at a stead
 transactions in one horizon. With four horizons and three memories it takes 224 bytes, beside the id. Features
 of a row are taken from the profile as it stood just before that row. Statistics of a whole kind move forward
 only where `sequence` is a multiple of `block_rows`, so nothing depends on how a stream was cut into batches.
+
+A batch is worked out in two steps. The entity half moves entities past their own rows, shared out among the
+cores: what one entity shows rests on nothing of another one. The population pass then moves the kind as a
+whole past all rows, in `sequence` order, and reads nothing but what the entity half has found of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from streaming.arrays.arrow_arrays import kept_ids, worth_packing
-from streaming.arrays.compilation import Codes, Flags, Floats, Ints
+from streaming.arrays.compilation import Codes, Flags, Floats, Ints, read_only
+from streaming.arrays.cores import ALL_CORES, Cores
 from streaming.arrays.entity_index import EncodedColumn, EntityIndex, Ids
+from streaming.profiles.entity_kernels import Share, fold_entities, judge, recall, shares_of
 from streaming.profiles.levels import Levels, own_levels
+from streaming.profiles.population import PopulationPass, population_of
+from streaming.profiles.population_kernels import fold_by_turns, fold_population
 from streaming.profiles.profile_kernels import (
     ENTITY_PARTS,
     KIND_PARTS,
@@ -29,37 +39,11 @@ from streaming.profiles.profile_kernels import (
     LabelEvents,
     Rows,
     State,
-    fold,
     gather,
-    judge,
-    recall,
     scatter,
 )
 
-_LEAST_VARIANCE = 1e-4
-_RESIDUAL_PRIOR = 16.0
-
-
-@dataclass(frozen=True)
-class Population:
-    """A kind of entities as a whole, one value per block.
-
-    Attributes:
-        horizons: float64[horizons], seconds, ascending.
-        weights: float64[blocks], decayed number of transactions; 0 in a cold start.
-        means, variances: of all log-amounts.
-        within: variance of log-amounts around their own entity's mean.
-        rates: transactions per second of one entity, from the gaps between its transactions; 0 if unknown.
-        first_seen: share of transactions whose entity was new, with add-one smoothing.
-    """
-
-    horizons: Floats
-    weights: Floats
-    means: Floats
-    variances: Floats
-    within: Floats
-    rates: Floats
-    first_seen: Floats
+_DAY = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -82,35 +66,61 @@ class KnownLabels:
 
 
 @dataclass(frozen=True)
-class Advance:
-    """Features of one batch and the state it leads to, not yet part of the profiles."""
+class SentRows:
+    """Which rows of a batch are at hand.
+
+    Attributes:
+        sequences: int64[n], ascending; gaps are allowed.
+        batch: how many rows the whole batch has.
+    """
+
+    sequences: Ints
+    batch: int
+
+    @classmethod
+    def all_of(cls, first_sequence: int, rows: int) -> SentRows:
+        """Return all rows of a batch that begins there."""
+        return cls(np.arange(first_sequence, first_sequence + rows), rows)
+
+
+@dataclass(frozen=True)
+class EntityHalf:
+    """What a batch shows of the entities of one kind, each by itself, and their next state.
+
+    Attributes:
+        features: of each row that was sent, in their order.
+        judged: float64[n, 1 + 2 memories], what labels say of each row's entity; see entity_kernels.judge.
+        rows: what was sent.
+        blocks: where the batch stands.
+    """
 
     features: Features
-    population: Population
-    encoded: EncodedColumn
-    slots: Ints
-    state: State
+    judged: Floats
     rows: Rows
-    labels: LabelEvents
     blocks: Blocks
-    forgotten: Ints
+    _encoded: EncodedColumn
+    _slots: Ints
+    _state: State
+    _forgotten: Ints
+    _shares: Sequence[Share]
+    _cores: Cores
 
-    def judge(self, memories: Floats) -> Floats:
-        """Return what labels say of each row's entity, float64[n, 1 + 2 memories]; once per advance.
-
-        The columns are those of profile_kernels.judge.
-        """
-        found = np.empty((len(self.rows.codes), 1 + 2 * len(memories)))
-        judge(self.blocks, self.rows, self.labels, self.state, memories, found, self.forgotten)
-        return found
+    @property
+    def strikes(self) -> tuple[Floats, Ints]:
+        """What each entity of `rows.codes` did strikingly, float64[m], and when, int64[m]; see State."""
+        return self._state.strikes, self._state.struck
 
     def recall(self, nats: Floats, most: Floats) -> Floats:
         """Return float64[n], what each row's entity did strikingly before, and remember the rows' own `nats`.
 
-        Call it once per advance: it moves the state on; see profile_kernels.recall.
+        Call it once: it moves the state on; see entity_kernels.recall.
         """
         memory = np.empty(len(nats))
-        recall(self.blocks, self.rows, nats, self.state, memory, most, self.forgotten)
+
+        def work(share: Share) -> None:
+            recall(share.places, self.blocks, self.rows, nats, self._state, memory, most, self._forgotten)
+
+        self._cores.each(work, self._shares, len(nats))
         return memory
 
 
@@ -122,7 +132,7 @@ class ProfileSnapshot:
     state: State
 
 
-def _empty_features(rows: int, horizons: int, blocks: int) -> Features:
+def _empty_features(rows: int, horizons: int) -> Features:
     return Features(
         counts=np.empty((rows, horizons)),
         amounts=np.empty((rows, horizons)),
@@ -131,28 +141,19 @@ def _empty_features(rows: int, horizons: int, blocks: int) -> Features:
         exposures=np.empty(rows),
         gaps=np.empty(rows),
         late=np.empty(rows, np.bool_),
-        populations=np.empty((blocks, POPULATION_WIDTH)),
     )
 
 
-def population_of(statistics: Floats, horizons: Floats, levels: Levels) -> Population:
-    """Turn raw sums, float64[blocks, 8], into what the detectors use; `levels` go before the kind's own."""
-    rows, total, squares, gaps, seconds, fresh, residuals, residual_squares = statistics.T
-    counted = np.maximum(rows, 1.0)
-    own = total / counted
-    means = np.where(np.isnan(levels.means), own, levels.means)
-    variances = np.where(np.isnan(levels.variances), squares / counted - own * own, levels.variances)
-    variances = np.maximum(variances, _LEAST_VARIANCE)
-    prior = _RESIDUAL_PRIOR
-    within = (residual_squares + prior * variances) / (residuals + prior)
-    return Population(
-        horizons=horizons,
-        weights=np.ascontiguousarray(rows),
-        means=means,
-        variances=variances,
-        within=np.clip(within, _LEAST_VARIANCE, variances),
-        rates=gaps / np.maximum(seconds, np.maximum(gaps, 1.0) * 1e-6),
-        first_seen=(fresh + 1.0) / (rows + 2.0),
+def _blank_features(rows: int, horizons: int) -> Features:
+    """Return those of rows that name no entity."""
+    return Features(
+        counts=np.zeros((rows, horizons)),
+        amounts=np.zeros((rows, horizons)),
+        sums=np.zeros(rows),
+        squares=np.zeros(rows),
+        exposures=np.full(rows, np.nan),
+        gaps=np.full(rows, np.nan),
+        late=np.zeros(rows, np.bool_),
     )
 
 
@@ -163,16 +164,23 @@ class Profiles:
         horizons: ascending, in seconds.
         block_rows: rows per block.
         block_decay: what one block leaves of the population statistics before it.
-        memories: number of time constants over which labels fade.
+        memories: time constants over which labels fade, in seconds.
+        cores: among which entities are shared out.
     """
 
     def __init__(
-        self, horizons: tuple[float, ...], block_rows: int, block_decay: float, memories: int = 1
+        self,
+        horizons: Sequence[float],
+        block_rows: int,
+        block_decay: float,
+        memories: Sequence[float] = (_DAY,),
+        cores: Cores = ALL_CORES,
     ) -> None:
         self._horizons = np.array(horizons, dtype=np.float64)
-        self._block_rows, self._block_decay = block_rows, block_decay
-        self._index = EntityIndex()
-        self._state = _blank_state(0, len(horizons), memories)
+        self._memories = np.array(memories, dtype=np.float64)
+        self._block_rows, self._block_decay, self._cores = block_rows, block_decay, cores
+        self._index = EntityIndex(cores=cores)
+        self._state = _blank_state(0, len(horizons), len(memories))
 
     def __len__(self) -> int:
         """Return the number of entities seen so far."""
@@ -183,7 +191,7 @@ class Profiles:
         """Bytes of memory that the profiles take, room for more included, ids and their index left out."""
         return sum(part.nbytes for part in self._state)
 
-    def advance(
+    def entity_half(
         self,
         column: pa.ChunkedArray,
         times: Ints,
@@ -193,20 +201,28 @@ class Profiles:
         known: KnownLabels | None = None,
         forgotten: Ints | None = None,
         levels: Levels | None = None,
-    ) -> Advance:
-        """Work out features and the next state for one batch, leaving the profiles as they are.
+        sent: SentRows | None = None,
+    ) -> EntityHalf:
+        """Work out what one batch shows of its entities, leaving the profiles as they are.
 
         Args:
             column: entity id of each row.
             times: int64[n], event time in microseconds since 1970, read-only.
             amounts: float64[n], read-only.
             logs: float64[n] from log_amounts.
-            first_sequence: `sequence` of the first row.
+            first_sequence: `sequence` of the batch's first row.
             known: labels that become known from here on; rows see those at or before their own position.
             forgotten: int64[blocks], microseconds; entities not seen after it are as if never seen. By
                 default nobody is forgotten.
-            levels: of all amounts, for the blocks that the rows touch; by default the kind goes by its own.
+            levels: of all amounts, for the blocks of the batch; by default the kind goes by its own.
+            sent: which of the batch's rows these are; all of them by default. Some are enough where they are
+                all rows of their entities, and `levels` are given.
+
+        Raises:
+            ValueError: some rows are sent without levels, which would be those of these rows alone.
         """
+        if sent is not None and levels is None:
+            raise ValueError("some rows of a batch say nothing of its level: levels are needed")
         ids = (
             column
             if known is None
@@ -214,34 +230,69 @@ class Profiles:
         )
         encoded = self._index.encode(ids)
         slots = self._index.find(encoded)
-        state = gather(self._state, slots, len(self._horizons))
+        sent = SentRows.all_of(first_sequence, len(times)) if sent is None else sent
         blocks = Blocks(first_sequence, self._block_rows, self._block_decay)
-        features = _empty_features(len(times), len(self._horizons), blocks.count(len(times)))
-        rows = Rows(encoded.codes[: len(times)], times, amounts, logs)
-        if forgotten is None:
-            forgotten = np.full(len(features.populations), NEVER)
-        if levels is None:
-            levels = own_levels(len(features.populations))
-        fold(blocks, rows, state, features, self._horizons, forgotten, levels.limits(self._horizons))
-        population = population_of(features.populations, self._horizons, levels)
-        labels = _label_events(encoded.codes[len(times) :], known)
-        return Advance(features, population, encoded, slots, state, rows, labels, blocks, forgotten)
-
-    def commit(self, advance: Advance) -> None:
-        """Make the state that advance() worked out the current one."""
-        placed = self._index.place(advance.encoded, advance.slots)
-        self._reserve(len(self))
-        scatter(advance.state, placed, self._state)
-        self._state = self._state._replace(
-            **{name: getattr(advance.state, name).copy() for name in KIND_PARTS}
+        count, codes = blocks.count(sent.batch), encoded.codes[: len(times)]
+        half = EntityHalf(
+            features=_empty_features(len(times), len(self._horizons)),
+            judged=np.empty((len(times), 1 + 2 * len(self._memories))),
+            rows=Rows(sent.sequences, codes, times, amounts, logs),
+            blocks=blocks,
+            _encoded=encoded,
+            _slots=slots,
+            _state=self._gathered(slots),
+            _forgotten=np.full(count, NEVER) if forgotten is None else forgotten,
+            _shares=shares_of(codes, len(self._cores.spans(len(times)))),
+            _cores=self._cores,
         )
+        self._fold(half, own_levels(count) if levels is None else levels)
+        last = first_sequence + sent.batch - 1 if sent.batch else NEVER
+        self._judge(half, _label_events(encoded.codes[len(times) :], known), last)
+        return half
+
+    def population_pass(
+        self, features: Features, logs: Floats, first_sequence: int, levels: Levels | None = None
+    ) -> PopulationPass:
+        """Work out what all rows of a batch say of the kind as a whole, leaving it as it is.
+
+        Args:
+            features: what the entity half has found, of all rows in `sequence` order.
+            logs, first_sequence, levels: see entity_half.
+        """
+        blocks = Blocks(first_sequence, self._block_rows, self._block_decay)
+        populations = np.empty((blocks.count(len(logs)), POPULATION_WIDTH))
+        levels = own_levels(len(populations)) if levels is None else levels
+        settled, pending = self._state.population.copy(), self._state.pending.copy()
+        limits = levels.limits(self._horizons)
+        fold_population(blocks, logs, features, limits, settled, pending, populations)
+        return PopulationPass(population_of(populations, self._horizons, levels), settled, pending)
+
+    def commit(self, half: EntityHalf, whole: PopulationPass) -> None:
+        """Make the state that both steps of a batch lead to the current one."""
+        self.commit_entities(half)
+        self.commit_kind(half, whole)
+
+    def commit_entities(self, half: EntityHalf) -> None:
+        """Make what the entity half leads to the current state: of entities, and of all labels."""
+        placed = self._index.place(half._encoded, half._slots)
+        self._reserve(len(self))
+
+        def put(span: slice) -> None:
+            scatter(_entities(half._state, span), placed[span], self._state)
+
+        self._cores.over(put, len(placed))
+        self._know(half)
+
+    def commit_kind(self, half: EntityHalf, whole: PopulationPass) -> None:
+        """Make what all labels and all rows lead to the current state; entities stay as they are."""
+        self._know(half)
+        self._state = self._state._replace(population=whole.settled.copy(), pending=whole.pending.copy())
 
     def snapshot(self) -> ProfileSnapshot:
         """Return a copy that later commits leave alone."""
         known = len(self)
         state = _copied(self._state)
-        entities = {name: getattr(state, name)[:known] for name in ENTITY_PARTS}
-        return ProfileSnapshot(self._index.ids(), state._replace(**entities))
+        return ProfileSnapshot(self._index.ids(), _entities(state, slice(known)))
 
     def restore(self, snapshot: ProfileSnapshot) -> None:
         """Continue from a snapshot; the snapshot itself stays as it is."""
@@ -254,13 +305,103 @@ class Profiles:
         They are as if never seen already, so nothing else changes.
         """
         known = len(self)
-        state = self._state._replace(**{name: getattr(self._state, name)[:known] for name in ENTITY_PARTS})
+        state = _entities(self._state, slice(known))
         alive = (state.clocks[:, 2] > 0) & (state.clocks[:, 0] > until)
         alive |= (state.strikes > 0.0) & (state.struck > until)
         alive |= (state.judged[:, 0] > 0.0) & (state.judged_at > until)
         if worth_packing(alive):
             self._index.restore(kept_ids(self._index.ids(), alive))
             self._state = state._replace(**{name: getattr(state, name)[alive] for name in ENTITY_PARTS})
+
+    def released(self) -> ProfileSnapshot:
+        """Return all that is held and keep what is known of the kind as a whole alone."""
+        known = len(self)
+        held, blank = self._state, _blank_state(0, len(self._horizons), len(self._memories))
+        found = ProfileSnapshot(self._index.ids(), _entities(held, slice(known)))
+        self._index = EntityIndex(cores=self._cores)
+        self._state = blank._replace(**{name: getattr(held, name).copy() for name in KIND_PARTS})
+        return found
+
+    def half_elsewhere(
+        self,
+        column: EncodedColumn,
+        rows: tuple[Ints, Floats, Floats],
+        first_sequence: int,
+        known: KnownLabels | None,
+        forgotten: Ints,
+    ) -> EntityHalf:
+        """Return the half of a whole batch that is worked out elsewhere, to be filled in.
+
+        Features, `judged` and `strikes` are those of rows without an entity until then. What is known of all
+        labels has moved on.
+
+        Args:
+            column: entity of each row.
+            rows: times, amounts and log-amounts; see entity_half for these and the rest.
+        """
+        sequences = np.arange(first_sequence, first_sequence + len(column.codes))
+        blank = _blank_state(0, len(self._horizons), len(self._memories))
+        entities = len(column.hashes)
+        known_of_all = {name: getattr(self._state, name).copy() for name in KIND_PARTS}
+        struck: dict[str, Any] = {"strikes": np.zeros(entities), "struck": np.zeros(entities, np.int64)}
+        half = EntityHalf(
+            features=_blank_features(len(sequences), len(self._horizons)),
+            judged=np.zeros((len(sequences), 1 + 2 * len(self._memories))),
+            rows=Rows(sequences, column.codes, *rows),
+            blocks=Blocks(first_sequence, self._block_rows, self._block_decay),
+            _encoded=column,
+            _slots=np.full(entities, -1),
+            _state=blank._replace(**struck, **known_of_all),
+            _forgotten=forgotten,
+            _shares=shares_of(column.codes, len(self._cores.spans(len(sequences)))),
+            _cores=self._cores,
+        )
+        self._know_labels(half, known, first_sequence + len(sequences) - 1 if len(sequences) else NEVER)
+        return half
+
+    def _know_labels(self, half: EntityHalf, known: KnownLabels | None, last: int) -> None:
+        """Move what is known of all labels past a batch, without a row and an entity of it."""
+        nobody = np.full(0 if known is None else len(known.times), -1, np.int32)
+        none = np.zeros(0, np.int64)
+        rows = half.rows._replace(sequences=none, codes=read_only(nobody[:0]))
+        events = _label_events(read_only(nobody), known)
+        found = np.empty((0, half.judged.shape[1]))
+        share = Share(none, 0, 1)
+        judge(share, half.blocks, rows, events, half._state, self._memories, found, half._forgotten, last)
+
+    def _know(self, half: EntityHalf) -> None:
+        labels, frontier = half._state.labels.copy(), half._state.frontier.copy()
+        self._state = self._state._replace(labels=labels, frontier=frontier)
+
+    def _gathered(self, slots: Ints) -> State:
+        copies = _blank_state(len(slots), len(self._horizons), len(self._memories))
+        self._cores.over(lambda span: gather(self._state, slots[span], _entities(copies, span)), len(slots))
+        return copies._replace(**{name: getattr(self._state, name).copy() for name in KIND_PARTS})
+
+    def _fold(self, half: EntityHalf, levels: Levels) -> None:
+        """Fill in the features; the kind moves on as well where a mean of its own has to stand in for one."""
+        blocks, rows, state, features = half.blocks, half.rows, half._state, half.features
+        limits, forgotten = levels.limits(self._horizons), half._forgotten
+        if np.isnan(levels.means).any() and (np.isnan(rows.log_amounts) & (rows.codes >= 0)).any():
+            fold_by_turns(blocks, rows, state, features, self._horizons, forgotten, limits)
+            return
+
+        def work(share: Share) -> None:
+            arguments = (blocks, rows, state, features, self._horizons, forgotten)
+            fold_entities(share.places, *arguments, limits.standins)
+
+        self._cores.each(work, half._shares, len(rows.codes))
+
+    def _judge(self, half: EntityHalf, known: LabelEvents, last: int) -> None:
+
+        def work(share: Share) -> State:
+            state = _own_labels(half._state)
+            arguments = (half.blocks, half.rows, known, state, self._memories, half.judged)
+            judge(share, *arguments, half._forgotten, last)
+            return state
+
+        moved = self._cores.each(work, half._shares, len(half.rows.codes))[0]
+        half._state.labels[:], half._state.frontier[:] = moved.labels, moved.frontier
 
     def _reserve(self, count: int) -> None:
         held = len(self._state.moments)
@@ -276,6 +417,14 @@ def _label_events(codes: Codes, known: KnownLabels | None) -> LabelEvents:
         none = np.zeros(0, np.int64)
         return LabelEvents(codes, none, np.zeros(0), np.zeros(0, np.bool_), none)
     return LabelEvents(codes, known.times, known.blames, known.firsts, known.positions)
+
+
+def _entities(state: State, span: slice) -> State:
+    return state._replace(**{name: getattr(state, name)[span] for name in ENTITY_PARTS})
+
+
+def _own_labels(state: State) -> State:
+    return state._replace(labels=state.labels.copy(), frontier=state.frontier.copy())
 
 
 def _copied(state: State) -> State:

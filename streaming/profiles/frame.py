@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streaming.arrays.columns import entity_ids, microseconds, numbers
 from streaming.arrays.compilation import Flags, Floats, Ints, read_only
 from streaming.profiles.block_clock import BlockClock, Ticks
 from streaming.profiles.currency_scales import InUnits
 from streaming.profiles.decayed import KnownLabels
 from streaming.profiles.directions import are_refunds, entity_of, holds_refunds
 from streaming.profiles.profile_kernels import log_amounts
-
-BETWEEN = "\x1f"  # between the ids of a pair; a control character that ids do not hold
 
 
 @dataclass(frozen=True)
@@ -113,20 +111,3 @@ class Frame:
         if self.refunds is None:
             return ids
         return pc.if_else(pa.array(are_refunds(rows) == holds_refunds(kind)), ids, None)
-
-
-def entity_ids(rows: pa.Table, entities: Sequence[str]) -> pa.ChunkedArray:
-    """Return each row's entity, of a pair both ids as one; null where it has none, or not both."""
-    if len(entities) == 1:
-        return rows[entities[0]]
-    return pc.binary_join_element_wise(*(rows[name] for name in entities), BETWEEN)
-
-
-def numbers(column: pa.ChunkedArray, kind: pa.DataType) -> Any:
-    """Return a column as a NumPy array of an Arrow type."""
-    return column.cast(kind).to_numpy()
-
-
-def microseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column of timestamps in microseconds."""
-    return column.cast(pa.timestamp("us", tz=column.type.tz))

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -18,16 +18,20 @@ from pydantic import ValidationError
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
+from schemas.instants import utc_now
 from schemas.tables import UTC_MICROS
 from streaming.batch.pipeline import ClosedBatch, Pipeline
 from streaming.batch.queries import stamp_of
 from streaming.delta.lake import Lake
-from streaming.delta.stored import change_mark
+from streaming.delta.table_versions import change_mark
+from streaming.events.writer_schemas import NO_REGISTRY, SchemaSource
+from streaming.output.log import log
 from streaming.quarantine.requests import RequestTable, RequeueRequest, read_requests
 from streaming.quarantine.waiting import records_waiting, stamped
 from streaming.store.place import Place
 
-_STORE_LOOK_SECONDS = 5.0
+_STORE_CHECK_SECONDS = 5.0
+_REGISTRY_CHECK_SECONDS = 10.0
 
 PIN = "requeue"
 
@@ -70,6 +74,7 @@ class RequeueLane:
         contract: the agent's own.
         lake: the tables, claimed by this driver.
         pipeline: started; nobody else hands it a batch meanwhile.
+        schemas: where schemas come from that records name by an id.
     """
 
     def __init__(
@@ -80,11 +85,13 @@ class RequeueLane:
         contract: EventContract,
         lake: Lake,
         pipeline: Pipeline,
+        schemas: SchemaSource = NO_REGISTRY,
     ) -> None:
         self._place, self._retention, self._agent = place, retention, agent
         self._contract, self._lake, self._pipeline = contract, lake, pipeline
         self._seen, self._requests = (0, 0), list[RequeueRequest]()
-        self._looked = -math.inf
+        self._checked_at = self._not_before = -math.inf
+        self._schemas, self._away = schemas, ""
 
     def waits(self) -> bool:
         """Whether a request waits to be taken; costs microseconds where nothing has changed.
@@ -95,13 +102,14 @@ class RequeueLane:
             mark = change_mark(self._place, self._seen)
             if mark != self._seen:
                 self._requests, self._seen = read_requests(self._place), mark
-        return any(each.state == "waiting" for each in self._requests)
+        is_held = time.monotonic() < self._not_before
+        return not is_held and any(each.state == "waiting" for each in self._requests)
 
     def _is_due(self) -> bool:
         now = time.monotonic()
-        if not self._place.is_local and now - self._looked < _STORE_LOOK_SECONDS:
+        if not self._place.is_local and now - self._checked_at < _STORE_CHECK_SECONDS:
             return False
-        self._looked = now
+        self._checked_at = now
         return True
 
     def take(self, moment: datetime) -> ClosedBatch | None:
@@ -110,20 +118,39 @@ class RequeueLane:
         Args:
             moment: the broker's time at which the records count as having arrived.
         """
-        self._looked = -math.inf
+        self._checked_at = -math.inf
         if not self.waits():
             return None
         request = next(each for each in self._requests if each.state == "waiting")
         number = 1 + self._lake.batches.last_batch(stamp_of(self._agent, request.query_id))
         try:
             contract = None if request.contract is None else self._checked(request.contract)
+            is_held = self._lacks_registry(request, contract)
         except ConfigurationError as fault:
             self._table().settle(request, "refused", number, str(fault))
+            return None
+        if is_held:
             return None
         closed = self._decide(request, number, contract, moment) if number < len(request.slices) else None
         if number + 1 >= len(request.slices):
             self._table().settle(request, "done", len(request.slices))
         return closed
+
+    def _lacks_registry(self, request: RequeueRequest, contract: EventContract | None) -> bool:
+        """Whether a request waits for a schema registry, which the stream itself may have no need of.
+
+        Raises:
+            ConfigurationError: the agent has no registry to ask.
+        """
+        away = None if contract is None or not contract.asks_registry else self._schemas.away()
+        if away is None:
+            self._away = ""
+            return False
+        self._not_before = time.monotonic() + _REGISTRY_CHECK_SECONDS
+        if away != self._away:
+            self._away = away
+            log("requeue_waits", f"request {request.request} waits: {away}", agent=self._agent)
+        return True
 
     def _decide(
         self, request: RequeueRequest, number: int, contract: EventContract | None, moment: datetime
@@ -152,7 +179,7 @@ class RequeueLane:
         return corrected
 
     def _table(self) -> RequestTable:
-        return RequestTable(self._place, self._retention, _now)
+        return RequestTable(self._place, self._retention, utc_now)
 
 
 def check_same_columns(own: EventContract, corrected: EventContract) -> None:
@@ -177,7 +204,3 @@ def check_same_columns(own: EventContract, corrected: EventContract) -> None:
 
 def _columns(contract: EventContract) -> dict[str, tuple[str, pa.DataType]]:
     return {each.name: (each.role, each.type) for each in contract.columns}
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -8,7 +8,7 @@ request still finds waiting follows from the requests before it and from the qua
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -17,10 +17,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.instants import Clock, utc_now
 from schemas.tables import REQUEUES
 from streaming.batch.queries import REQUEUE
 from streaming.delta.lake import Stamp
-from streaming.delta.lake_reader import LakeReader, open_declared, select_declared
+from streaming.delta.lake_reader import LakeReader, declared_rows
 from streaming.delta.shared_table import SharedTable
 from streaming.home.placed_agent import PlacedAgent
 from streaming.store.place import Place
@@ -82,13 +83,12 @@ class RequeueRequest:
 
 def requeues_place(agent: PlacedAgent) -> Place:
     """Return the folder of an agent's requests."""
-    return LakeReader(agent.lake, agent.spec.tables).place("requeues")
+    return LakeReader.of(agent).place("requeues")
 
 
 def read_requests(place: Place) -> list[RequeueRequest]:
     """Return all requests, oldest first; nothing where there is no table."""
-    table = open_declared(place, "requeues")
-    found = REQUEUES.empty_table() if table is None else select_declared(table, "requeues", _LIGHT)
+    found = declared_rows(place, "requeues", _LIGHT)
     rows = found.sort_by([("number", "ascending"), ("slice", "ascending")]).to_pylist()
     asked: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -126,10 +126,7 @@ def places_of(place: Place, requests: Sequence[RequeueRequest], only: int | None
     numbers = pa.array([each.number for each in requests], pa.int64())
     where = (pc.field("event") == _REQUESTED) & pc.field("number").isin(numbers)
     where = where if only is None else where & (pc.field("slice") == only)
-    columns = ["number", "slice", "places"]
-    table = open_declared(place, "requeues")
-    found = REQUEUES.empty_table() if table is None else select_declared(table, "requeues", columns, where)
-    rows = pl.DataFrame(found.select(columns))
+    rows = pl.DataFrame(declared_rows(place, "requeues", ["number", "slice", "places"], where))
     rows = rows.explode("places").unnest("places").drop_nulls()
     return rows.sort("number", "topic", "partition", "first_offset")
 
@@ -143,9 +140,7 @@ class RequestTable:
         clock: current time.
     """
 
-    def __init__(
-        self, place: Place, retention: timedelta, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, place: Place, retention: timedelta, clock: Clock = utc_now) -> None:
         self._table, self._clock = SharedTable(place, REQUEUES, retention), clock
 
     def ask(self, slices: Sequence[RequeueSlice], contract: str | None, who: str, why: str) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas.tables import QUARANTINE, UTC_MICROS
+from schemas.tables import QUARANTINE, TOPIC_ID, UTC_MICROS
 from streaming.delta.data_files import opened
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.stored import StoredTable, open_version
@@ -24,6 +24,7 @@ from streaming.store.place import Place
 _ORIGINAL = -1
 _LISTED = [*PLACE, "kafka_timestamp", "reason", "detail", "query_id"]
 _CAME = ["key", "value", "headers", *PLACE]
+_REJECTION = [name for name in QUARANTINE.names if name != TOPIC_ID.name]  # not in older files
 _RECORD = [*_CAME, "kafka_timestamp", "query_id"]
 
 
@@ -101,8 +102,8 @@ def records_at(quarantine: Place, chosen: pl.DataFrame) -> pa.Table:
 def attempts_at(quarantine: Place, place: tuple[str, int, int]) -> list[dict[str, object]]:
     """Return all rows of one place, the first rejection first."""
     table, (topic, partition, offset) = open_version(quarantine), place
-    parts = [] if table is None else _files(table, QUARANTINE.names, offset, offset + 1)
-    rows = pa.concat_tables([QUARANTINE.empty_table(), *parts])
+    parts = [] if table is None else _files(table, _REJECTION, offset, offset + 1)
+    rows = pa.concat_tables([QUARANTINE.empty_table().select(_REJECTION), *parts])
     ours = (
         (pc.field("topic") == topic) & (pc.field("partition") == partition) & (pc.field("offset") == offset)
     )

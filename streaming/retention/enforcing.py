@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.counts import count_of
-from schemas.instants import MICRO
+from schemas.instants import MICRO, Clock, utc_now
 from schemas.lake_tables import Table
 from schemas.spec import AgentSpec
 from schemas.tables import RECORDED_AT
@@ -36,7 +36,7 @@ from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.output.log import log
 from streaming.quarantine.requests import places_of, read_requests
-from streaming.retention.row_cuts import aged, answers_to_keep, numbered, of_batches
+from streaming.retention.row_cuts import aged, answers_to_keep, first_young, numbered, of_batches
 from streaming.store.opening import folders_of
 
 _EVERY, _AGAIN, _GONE_AFTER = timedelta(days=1), timedelta(hours=1), timedelta(hours=1)
@@ -45,13 +45,6 @@ _TIMES: dict[Table, tuple[str, ...]] = {
     "labels_quarantine": (RECORDED_AT.name, "kafka_timestamp"),
     "monitoring": ("at",),
 }
-
-Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    """Return the current time."""
-    return datetime.now(UTC)
 
 
 class RetentionKeeper:
@@ -169,13 +162,15 @@ class RetentionKeeper:
 
     def _cut_ledger(self, found: StoredTable, before: datetime) -> int:
         old = found.select(["commit"], pc.field("at") < pa.scalar(before))["commit"]
-        cut = min(pc.max(old).as_py() + 1, found.next_number("commit") - 1) if len(old) else 0
+        young = first_young(found, "commit", "at", before, self._clock())
+        cut = min(pc.max(old).as_py() + 1, found.next_number("commit") - 1, young) if len(old) else 0
         if cut <= found.removed_before:
             return 0
         return self._removed(found, numbered("commit", cut, "key", answers_to_keep(found, cut)), cut)
 
     def _cut_audit(self, found: StoredTable, before: datetime) -> int:
-        cut = announce_cut(PlacedAgent(self._settings, self._spec), found, before)
+        young = first_young(found, "number", "at", before, self._clock())
+        cut = announce_cut(PlacedAgent(self._settings, self._spec), found, before, young)
         if cut <= found.removed_before:
             return 0
         return self._removed(found, numbered("number", cut, "hash", pa.array([], pa.string())), cut)
@@ -189,7 +184,10 @@ class RetentionKeeper:
 
     def _closed_before(self, reader: LakeReader, moment: datetime) -> int:
         batches = reader.table("batches")
-        return 0 if batches is None else ClosedBatches(batches).closed_before(moment)
+        if batches is None:
+            return 0
+        young = first_young(batches, "first_sequence", "closed_at", moment, self._clock())
+        return min(ClosedBatches(batches).closed_before(moment), young)
 
     def _still_needed(self, transactions: StoredTable) -> int:
         """Return the first row by which redeliveries, and the broker's time, are recognised."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -64,6 +65,16 @@ def of_batches(batches: pl.DataFrame, spared: pl.DataFrame) -> Change:
         return _left(rows, pa.chunked_array([(~known["row"].is_in(gone.implode())).to_arrow()]))
 
     return change
+
+
+def first_young(table: StoredTable, number: str, time: str, before: datetime, now: datetime) -> int:
+    """Return the number of the first row from a moment on, beyond all numbers where there is none.
+
+    A later time than `now` says nothing: a clock was ahead.
+    """
+    young = (pc.field(time) >= pa.scalar(before)) & (pc.field(time) <= pa.scalar(now))
+    firsts = (pc.min(part[number]).as_py() for part in table.parts([number], young))
+    return min((each for each in firsts if each is not None), default=sys.maxsize)
 
 
 def answers_to_keep(ledger: StoredTable, before: int) -> pa.Array:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from streaming.arrays.columns import entity_ids, numbers
 from streaming.arrays.compilation import Flags, Ints
 from streaming.arrays.entity_index import EncodedColumn, EntityIndex
-from streaming.profiles.frame import entity_ids, numbers
 from streaming.rules.event_time import EventClock, state_of
 from streaming.rules.pattern import CompiledPattern
 from streaming.rules.pattern_kernels import EARLIER

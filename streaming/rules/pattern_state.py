@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from streaming.arrays.arrow_arrays import Saved, id_column, ids_of
+from streaming.arrays.columns import numbers
 from streaming.arrays.compilation import Ints
 from streaming.arrays.entity_index import EntityIndex
-from streaming.profiles.frame import numbers
 from streaming.rules.earlier_answers import EarlierAnswers
 from streaming.rules.event_time import EventClock, restored_clock, state_of
 

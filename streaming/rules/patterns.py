@@ -24,9 +24,9 @@ import numpy as np
 import pyarrow as pa
 
 from streaming.arrays.arrow_arrays import Saved
+from streaming.arrays.columns import microseconds, numbers
 from streaming.arrays.compilation import Flags, Ints
 from streaming.arrays.entity_index import EncodedColumn
-from streaming.profiles.frame import microseconds, numbers
 from streaming.rules.event_time import EventClock
 from streaming.rules.pattern import CompiledPattern
 from streaming.rules.pattern_kernels import EARLIER, Events, answered, in_time_order, latest_before
@@ -81,7 +81,7 @@ class Recognised:
 
     completed: tuple[Completed, ...]
     missed: tuple[Missed, ...]
-    _steps: Mapping[str, _Step] | None
+    steps: Mapping[str, _Step] | None
 
 
 class Patterns:
@@ -132,11 +132,11 @@ class Patterns:
 
     def commit(self, recognised: Recognised) -> None:
         """Make the state that advance() worked out the current one; a batch without rows changes nothing."""
-        if recognised._steps is None:
+        if recognised.steps is None:
             return
-        for step in recognised._steps.values():
+        for step in recognised.steps.values():
             step.state.index.insert(step.encoded, step.new)
-        self._states = {digest: step.state for digest, step in recognised._steps.items()}
+        self._states = {digest: step.state for digest, step in recognised.steps.items()}
 
     def open_sequences(self) -> Ints:
         """Return the `sequence` of all first events that are not done with, int64[open], in no order."""

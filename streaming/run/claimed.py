@@ -8,20 +8,19 @@ from agent.model.budget import SpendingBudget
 from agent.model.steady_clock import SteadyClock
 from schemas.counts import count_of
 from schemas.errors import ConfigurationError, DataLossError
-from schemas.spec import AgentSpec
+from schemas.instants import utc_now
+from schemas.lake_tables import lake_schemas
 from streaming.batch.backfill_mark import unfinished_backfill
-from streaming.batch.compose import lake_schemas
 from streaming.batch.spending import restored_budget
 from streaming.batch.store import Decision
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Lake, Tenure
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.ledger import LakeLedger
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import EntityLabels
-from streaming.run.surroundings import now
-from streaming.store.place import Place
 
 
 @dataclass(frozen=True)
@@ -50,15 +49,15 @@ def claim(settings: Settings, definition: AgentDefinition, tenure: Tenure | None
         DataLossError: `batches` does not belong to `transactions`.
         FencedError: another driver is taking over at the same moment, or has since this one's tenure.
     """
-    spec, contract, place = definition.spec, definition.contract, settings.lake(definition.spec.name)
-    _check_loaded(place, spec)
-    lake = Lake.open(place, spec, lake_schemas(contract), retention=spec.replay_horizon, tenure=tenure)
+    agent, spec, contract = PlacedAgent(settings, definition.spec), definition.spec, definition.contract
+    _check_loaded(agent)
+    lake = Lake.open(agent.lake, spec, lake_schemas(contract), retention=spec.replay_horizon, tenure=tenure)
     _check_closed(lake)
-    labels = LakeReader(place, spec.tables).place("labels")
-    clock, book = SteadyClock(now), LabelBook(labels, retention=spec.replay_horizon)
+    labels = LakeReader.of(agent).place("labels")
+    clock, book = SteadyClock(utc_now), LabelBook(labels, retention=spec.replay_horizon)
     return Claimed(
         lake=lake,
-        ledger=LakeLedger(lake.ledger, spec.name, now),
+        ledger=LakeLedger(lake.ledger, spec.name, utc_now),
         budget=restored_budget(spec.llm.budget, lake, clock),
         clock=clock,
         entity_labels=EntityLabels(
@@ -67,13 +66,13 @@ def claim(settings: Settings, definition: AgentDefinition, tenure: Tenure | None
     )
 
 
-def _check_loaded(lake: Place, spec: AgentSpec) -> None:
-    left = unfinished_backfill(lake, spec)
+def _check_loaded(agent: PlacedAgent) -> None:
+    left = unfinished_backfill(agent)
     if left is not None:
         raise ConfigurationError(
             f"the backfill of {left.source} was left after {count_of(left.rows, 'row')}: "
             "finish it with `flagstream backfill`",
-            where=str(lake),
+            where=str(agent.lake),
         )
 
 

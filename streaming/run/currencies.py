@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from schemas.spec import AgentSpec
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import HasLake, LakeReader
 from streaming.output.log import log
-from streaming.store.place import Place
 
 _MOST_NAMED = 5
 
 
-def log_currencies(lake: Place, spec: AgentSpec) -> None:
+def log_currencies(agent: HasLake) -> None:
     """Log which currencies are compared as they stand, if there are several, by the files' statistics."""
-    if spec.profiles.currencies != "mixed":
+    if agent.spec.profiles.currencies != "mixed":
         return
-    found = stored_currencies(lake, spec)
+    found = stored_currencies(agent)
     if len(found) > 1:
         shown = ", ".join([*found[:_MOST_NAMED], *(["…"] if len(found) > _MOST_NAMED else [])])
         log(
@@ -22,11 +20,11 @@ def log_currencies(lake: Place, spec: AgentSpec) -> None:
             f"the stream holds several currencies ({shown}), and their amounts are compared as they stand; "
             "profiles.currencies: scaled compares each with what is usual in its currency, reference "
             "converts them by exchange rates",
-            agent=spec.name,
+            agent=agent.spec.name,
         )
 
 
-def stored_currencies(lake: Place, spec: AgentSpec) -> list[str]:
+def stored_currencies(agent: HasLake) -> list[str]:
     """Return currencies of the stored transactions: two at least where there are several."""
-    table = LakeReader(lake, spec.tables).table("transactions")
+    table = LakeReader.of(agent).table("transactions")
     return [] if table is None else sorted(table.extremes("currency"))

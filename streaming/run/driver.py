@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from py4j.protocol import Py4JError
@@ -16,17 +17,30 @@ from schemas.spec import AgentSpec
 from streaming.batch.late_answers import LateAnswers
 from streaming.batch.pipeline import ClosedBatch
 from streaming.batch.runner import StreamRunner
+from streaming.batch.stream_faults import ExecutorEndedError
 from streaming.batch.topic_watch import TopicWatch
 from streaming.delta.lake import Tenure
 from streaming.home.placed_agent import PlacedAgent
 from streaming.jvm.launching import Jvm
 from streaming.kafka.intake import planned_spans
 from streaming.kafka.open_transactions import waiting_for
-from streaming.kafka.source import MOST_AT_ONCE, fewer_at_once
+from streaming.kafka.poll_size import FEW_AT_ONCE
+from streaming.kafka.source import fewer_at_once
+from streaming.profiles.entity_buckets import BucketPlace
+from streaming.run.bucket_jobs import BucketJobs
 from streaming.run.currencies import log_currencies
 from streaming.run.display import progress_display
+from streaming.run.executors import (
+    ClusterFacts,
+    EndedExecutors,
+    ExecutorWatch,
+    executors_of,
+    forget_executors,
+    tasks_of,
+)
 from streaming.run.history_overlap import OverlapCheck
 from streaming.run.learning import log_learning
+from streaming.run.mode_advice import Mode, ModeWatch, forget_mode
 from streaming.run.needs import Needs
 from streaming.run.observer import UNOBSERVED_RUN, RunObserver
 from streaming.run.opening import Agent, open_agent
@@ -39,7 +53,7 @@ from streaming.service.health import WAITING, Condition, Health, beside, is_runn
 from streaming.service.interrupts import stop_on_interrupt
 from streaming.service.supervisor import Need, Supervisor
 from streaming.service.worker import Worker, cause_of
-from streaming.setup.session import is_alive
+from streaming.setup.session import end_context, is_alive
 from streaming.setup.start_times import StartTimes
 from streaming.versions.clients import Clients
 from streaming.versions.registry import check_reason
@@ -94,7 +108,7 @@ def drive(
     if accept_loss is not None:
         check_reason(accept_loss, "--accept-loss")
     shown = display or progress_display(agent.name, as_json=as_json)
-    health = Health(_kept_beside_another(agent.settings.health(agent.name)), shown.condition)
+    health = Health(_own_conditions(agent.settings.health(agent.name)), shown.condition)
 
     def waiting() -> bool:
         return any(each.condition in WAITING for each in health.active)
@@ -121,9 +135,12 @@ def drive(
     return shown
 
 
-def _kept_beside_another(file: Path) -> Path:
-    """Leave the file of conditions to a run that has it."""
-    return beside(file) if is_running(file) else file
+def _own_conditions(file: Path) -> Path:
+    """Return the file of conditions, another one beside it where a run has it; what is old is removed."""
+    kept = beside(file) if is_running(file) else file
+    forget_executors(kept)
+    forget_mode(kept)
+    return kept
 
 
 @dataclass(frozen=True)
@@ -175,9 +192,13 @@ class _ServiceRun:
         self._ownership = kept.enter_context(closing(ownership))
         self.needs = Needs(PlacedAgent(around.settings, spec), around.bootstrap, around.clients)
         self._tenure = Tenure()
+        self._executors: ExecutorWatch | None = None
+        self._ended = EndedExecutors()
+        execution: Mode = "local" if around.settings.cluster is None else "cluster"
+        self._mode = ModeWatch(spec.name, around.settings.health(spec.name), execution)
         self._was_up, self._reading_since = False, 0.0
-        self._most_at_once = MOST_AT_ONCE
-        self._overlap = OverlapCheck(around.settings.lake(spec.name), spec)
+        self._most_at_once, self._may_take_more = FEW_AT_ONCE, True
+        self._overlap = OverlapCheck(PlacedAgent(around.settings, spec))
 
     def all_needs(self) -> list[Need]:
         """Return what the agent cannot begin without; last, that nobody else runs it."""
@@ -187,7 +208,8 @@ class _ServiceRun:
         """Open the agent and run it until it ends.
 
         Raises:
-            RetryableError: the JVM has died under it; the next attempt starts another.
+            RetryableError: the JVM has died under it, or executors have; the next attempt has others.
+            MachineError: executors have ended over the same batch in three attempts.
         """
         spec = spec_in_force(PlacedAgent(self._settings, self._spec))
         with self._times.part("topics"):
@@ -197,7 +219,9 @@ class _ServiceRun:
         session = self._keeper.session(spec)
         try:
             while self._run(spec, session, supervisor, course) and not course.stop.is_set():
-                self._most_at_once = MOST_AT_ONCE
+                self._most_at_once = FEW_AT_ONCE
+        except ExecutorEndedError as fault:
+            self._ended.weigh(fault)
         except (Py4JError, OSError) as fault:
             if is_alive(session):
                 raise
@@ -206,7 +230,7 @@ class _ServiceRun:
     def _jvm_has_ended(self, spec: AgentSpec) -> str:
         """Say so; what was read when it ended is read again by fewer records at once."""
         ended, before = "Spark's JVM has ended; did the machine run out of memory?", self._most_at_once
-        self._most_at_once = fewer_at_once(before)
+        self._most_at_once, self._may_take_more = fewer_at_once(before), False
         if before > 1:
             return ended
         read = planned_spans(self._settings.checkpoint(spec.name))
@@ -218,33 +242,77 @@ class _ServiceRun:
     def _run(self, spec: AgentSpec, session: SparkSession, supervisor: Supervisor, course: _Course) -> bool:
         """Run until there is no more to do; True where that was one batch read carefully, and others wait."""
         began = self._times.now()
-        with self._opened(spec) as agent, self._beside(agent, supervisor):
+        buckets = self._buckets(session, course.stop)
+        with self._opened(spec, buckets) as agent, self._beside(agent, supervisor):
             self._times.note("opening", began)
             stream = replace(
-                agent.stream, accept_loss=self._consent.accept_loss, most_at_once=self._most_at_once
+                agent.stream,
+                accept_loss=self._consent.accept_loss,
+                most_at_once=self._most_at_once,
+                may_take_more=self._may_take_more,
             )
-            told = self._told_to(supervisor)
-            runner = StreamRunner(session, agent.pipeline, stream, told, agent.requested, self._polled)
+            on_closed = self._on_closed(supervisor)
+            runner = StreamRunner(session, agent.pipeline, stream, on_closed, agent.requested, self._polled)
+            self._watch_executors(session, buckets)
             supervisor.opened()
             if not self._was_up:
-                log_currencies(self._settings.lake(spec.name), spec)
-                log_learning(self._settings.lake(spec.name), spec)
+                placed = PlacedAgent(self._settings, spec)
+                log_currencies(placed)
+                log_learning(placed)
             self._come_up(course.started)
             self._reading_since = self._times.now()
             with self._observer.working(agent, spec):
                 runner.run(course.stop, until_idle=course.until_idle)
         return stream.is_careful
 
+    def _buckets(self, session: SparkSession, stop: threading.Event) -> BucketPlace | None:
+        """Return where entities are held, where that is on executors."""
+        cluster = self._settings.cluster
+        if cluster is None or cluster.buckets is None:
+            return None
+        return BucketPlace(BucketJobs(session, stop), cluster.buckets, self._settings.spark)
+
+    def _watch_executors(self, session: SparkSession, buckets: BucketPlace | None) -> None:
+        file = self._settings.health(self._spec.name)
+        if self._settings.cluster is None:
+            forget_executors(file)  # of another run's, which this one has taken over from
+        else:
+            holds = None if buckets is None else buckets.facts
+            self._observer.on_cluster(session, ClusterFacts(buckets=holds))
+            self._executors = ExecutorWatch(
+                partial(self._count_executors, session),
+                partial(tasks_of, session),
+                self._health,
+                file,
+                partial(end_context, session),
+                facts=holds,
+            )
+
+    def _count_executors(self, session: SparkSession) -> int | None:
+        found = executors_of(session)
+        if found is not None:
+            self._observer.executors(found)
+        return found
+
     def _polled(self) -> None:
         self._ownership.check()
         self._observer.looped()
+        if self._executors is not None:
+            self._executors.check()
 
-    def _opened(self, spec: AgentSpec) -> AbstractContextManager[Agent]:
+    def _opened(self, spec: AgentSpec, buckets: BucketPlace | None) -> AbstractContextManager[Agent]:
         around = self._around
         around.clients.let_go()
         at = (PlacedAgent(around.settings, spec), around.bootstrap, around.clients, around.hooks)
-        asked = self._consent.move_alerts
-        return open_agent(*at, around.health, self._tenure, move_alerts=asked, observer=around.observer)
+        return open_agent(
+            *at,
+            around.health,
+            self._tenure,
+            move_alerts=self._consent.move_alerts,
+            observer=around.observer,
+            last_read=around.last_read,
+            buckets=buckets,
+        )
 
     def _come_up(self, started: Callable[[], None]) -> None:
         """Say so the first time; an attempt that follows another goes on where that was."""
@@ -252,10 +320,12 @@ class _ServiceRun:
             self._was_up = self.needs.lake_is_known = True
             started()
 
-    def _told_to(self, supervisor: Supervisor) -> Callable[[ClosedBatch], None]:
+    def _on_closed(self, supervisor: Supervisor) -> Callable[[ClosedBatch], None]:
         def closed(batch: ClosedBatch) -> None:
             # What was asked for has been done: what is lost later is asked about anew.
             self._consent = _Consent(None, move_alerts=False)
+            self._ended.closed()
+            self._mode.closed(batch.row)
             self._display.batch(batch)
             self._times.note("first batch", self._reading_since)
             self._times.finish()
@@ -266,9 +336,16 @@ class _ServiceRun:
 
     def _beside(self, agent: Agent, supervisor: Supervisor) -> _Workers:
         watch = TopicWatch(agent.stream, call_seconds=_WATCH_CALL_SECONDS)
-        trouble = self._around.clients.trouble
-        told = (self._display, self._health, supervisor.settle, trouble, agent.look_at_rules, self._observer)
-        report = _Report(watch, agent.late, *told)
+        report = _Report(
+            watch,
+            agent.late,
+            self._display,
+            self._health,
+            settle=supervisor.settle,
+            trouble=self._around.clients.trouble,
+            check=agent.check_rules,
+            observer=self._observer,
+        )
         return _Workers(report, self.needs.revive, self._health)
 
 
@@ -278,7 +355,7 @@ class _Report:
     Args:
         settle: called as often.
         trouble: says what keeps models from answering, None where nothing does.
-        look: called as often, to see what a quiet topic would hide.
+        check: called as often, to see what a quiet topic would hide.
         observer: learns how far behind the stream is.
     """
 
@@ -290,18 +367,18 @@ class _Report:
         health: Health,
         settle: Callable[[], None],
         trouble: Callable[[], str | None],
-        look: Callable[[], None] = lambda: None,
+        check: Callable[[], None] = lambda: None,
         observer: RunObserver = UNOBSERVED_RUN,
     ) -> None:
         self._observer = observer
         self._watch, self._late, self._display, self._health = watch, late, display, health
-        self._settle, self._trouble, self._look = settle, trouble, look
+        self._settle, self._trouble, self._check = settle, trouble, check
 
     def round(self) -> float:
         """Tell once; return the seconds until the next time."""
         self._settle()
-        self._tell_late()
-        self._look()
+        self._show_late()
+        self._check()
         self._health.update(Condition.MODEL_FAILING, self._trouble())
         try:
             unread, held = self._watch.unread_by_partition(), self._watch.open_transactions()
@@ -316,9 +393,9 @@ class _Report:
 
     def close(self) -> None:
         """Tell a last time what late answers have come."""
-        self._tell_late()
+        self._show_late()
 
-    def _tell_late(self) -> None:
+    def _show_late(self) -> None:
         if self._late is not None:
             self._display.late(self._late.totals)
 

@@ -40,6 +40,8 @@ class Engines:
         engine = build_engine(
             around.settings, definition, client, claimed.ledger, claimed.budget, around.health
         )
+        if around.buckets is not None:
+            engine.memory.scorer.hold_in(around.buckets)
         keep_model(PlacedAgent(around.settings, spec))
         return engine
 

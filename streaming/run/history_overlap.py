@@ -16,11 +16,9 @@ import pyarrow.compute as pc
 
 from schemas.counts import count_of
 from schemas.errors import FlagstreamError
-from schemas.spec import AgentSpec
 from streaming.batch.queries import BACKFILL
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import HasLake, LakeReader
 from streaming.output.log import log
-from streaming.store.place import Place
 
 MOST_COMPARED = 10_000
 
@@ -29,12 +27,11 @@ class OverlapCheck:
     """Compares the first payments that follow a backfill with what it has stored, once.
 
     Args:
-        lake: where the tables lie.
-        spec: names the agent and its tables.
+        agent: whose payments they are.
     """
 
-    def __init__(self, lake: Place, spec: AgentSpec) -> None:
-        self._lake, self._spec, self._done = lake, spec, False
+    def __init__(self, agent: HasLake) -> None:
+        self._agent, self._done = agent, False
 
     def closed(self, batch: Mapping[str, Any]) -> None:
         """Compare the first batch that has stored something; what cannot be read keeps no batch from closing.
@@ -46,11 +43,11 @@ class OverlapCheck:
             return
         self._done = True
         with suppress(FlagstreamError, OSError):
-            compared, repeated = repeated_of_history(LakeReader(self._lake, self._spec.tables), batch)
+            compared, repeated = repeated_of_history(LakeReader.of(self._agent), batch)
             if repeated:
-                self._tell(compared, repeated)
+                self._report(compared, repeated)
 
-    def _tell(self, compared: int, repeated: int) -> None:
+    def _report(self, compared: int, repeated: int) -> None:
         log(
             "history_repeated",
             f"{repeated:,} of the first {count_of(compared, 'payment')} after the backfill were loaded by it "
@@ -58,7 +55,7 @@ class OverlapCheck:
             "agent a new name, load the history again, and either begin at the topic's end with "
             "`starting_offsets: latest` or load only payments that the topic does not hold",
             level=logging.WARNING,
-            agent=self._spec.name,
+            agent=self._agent.spec.name,
             repeated=repeated,
         )
 

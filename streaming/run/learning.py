@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from schemas.counts import count_of
-from schemas.spec import AgentSpec
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import HasLake, LakeReader
 from streaming.output.log import log
-from streaming.store.place import Place
 
 
 def learning_line(known: int, needed: int) -> str | None:
@@ -22,15 +20,10 @@ def learning_line(known: int, needed: int) -> str | None:
     return f"{known:,} of {whole}; until then rules alone raise alerts, and no score does"
 
 
-def log_learning(lake: Place, spec: AgentSpec) -> None:
-    """Log at start that an agent is still learning, if it is.
-
-    Args:
-        lake: where its tables lie.
-        spec: what is in force.
-    """
-    table = LakeReader(lake, spec.tables).table("batches")
+def log_learning(agent: HasLake) -> None:
+    """Log at start that an agent is still learning under the spec in force, if it is."""
+    table = LakeReader.of(agent).table("batches")
     known = 0 if table is None else table.maximum("next_sequence") or 0
-    said = learning_line(known, spec.rows_to_learn)
+    said = learning_line(known, agent.spec.rows_to_learn)
     if said is not None:
-        log("still_learning", f"the agent is still learning: {said}", agent=spec.name)
+        log("still_learning", f"the agent is still learning: {said}", agent=agent.spec.name)

@@ -14,6 +14,7 @@ from streaming.kafka.schema_registry import schema_source
 from streaming.service.health import Condition
 from streaming.service.supervisor import Need
 from streaming.service.worker import cause_of
+from streaming.setup.cluster import check_cluster, master_away
 from streaming.store.place import Place
 from streaming.store.presence import store_away
 from streaming.versions.clients import Clients
@@ -24,7 +25,7 @@ _REVIVE_SECONDS = 5.0
 
 
 class Needs:
-    """Disk, store, registry, broker, schema registry and model of one agent.
+    """Disk, store, registry, broker, schema registry, cluster and model of one agent.
 
     Args:
         bootstrap: address of the broker.
@@ -47,6 +48,7 @@ class Needs:
             Need(Condition.REGISTRY_UNREADABLE, self.registry_fault),
             Need(Condition.BROKER_AWAY, self.broker_fault),
             Need(Condition.SCHEMA_REGISTRY_AWAY, self.schema_registry_fault),
+            Need(Condition.CLUSTER_AWAY, self.cluster_fault),
             Need(Condition.MODEL_AWAY, self.model_fault),
         ]
 
@@ -94,10 +96,22 @@ class Needs:
         Raises:
             ConfigurationError: nobody has named one, it does not admit this agent, or is none.
         """
-        written = AgentDefinition.of(self._agent.spec).contract.format.written
-        if written is None or written.text is not None:
+        if not AgentDefinition.of(self._agent.spec).contract.asks_registry:
             return None
         return schema_source(self._agent.settings).away()
+
+    def cluster_fault(self) -> str | None:
+        """Say why no master of the Spark cluster can be reached; None where none is used.
+
+        Raises:
+            ConfigurationError: executors cannot do what this agent needs.
+        """
+        settings = self._agent.settings
+        if settings.cluster is None:
+            return None
+        contract = AgentDefinition.of(self._agent.spec).contract
+        check_cluster(contract, self._bootstrap, settings.environ)
+        return master_away(settings.cluster)
 
     def model_fault(self) -> str | None:
         """Say why the local model cannot be started; one that is wrongly configured raises.

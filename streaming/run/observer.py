@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agent.model.call_watch import CallWatch, unwatched
 from schemas.spec import AgentSpec
 from streaming.batch.observer import UNOBSERVED, BatchObserver
 from streaming.batch.stream_settings import Offsets
+from streaming.run.executors import ClusterFacts
 from streaming.run.opening import Agent
 from streaming.service.health import Health
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 Breakers = Callable[[], dict[str, bool]]
 
@@ -44,6 +48,17 @@ class RunObserver(Protocol):
     def unread(self, lag: Offsets) -> None:
         """So many records are unread, by topic and partition."""
 
+    def on_cluster(self, session: SparkSession, holds: ClusterFacts) -> None:
+        """Executors of this session's cluster do part of the work from now on.
+
+        Args:
+            session: of the cluster.
+            holds: which buckets they hold, kept up to date.
+        """
+
+    def executors(self, count: int) -> None:
+        """So many executors work for the agent."""
+
 
 class UnobservedRun:
     """Nobody watches."""
@@ -62,6 +77,12 @@ class UnobservedRun:
         """See RunObserver."""
 
     def unread(self, lag: Offsets) -> None:
+        """See RunObserver."""
+
+    def on_cluster(self, *_: object) -> None:
+        """See RunObserver."""
+
+    def executors(self, count: int) -> None:
         """See RunObserver."""
 
 

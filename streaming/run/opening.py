@@ -14,6 +14,8 @@ from pathlib import Path
 
 from agent.model.budget import SpendingBudget
 from agent.triage.triage import Triage, TriageResult
+from schemas.errors import ConfigurationError
+from schemas.instants import utc_now
 from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.batch.alerts_lane import MOVED, AlertsLane
@@ -38,6 +40,8 @@ from streaming.delta.stored import open_version
 from streaming.home.placed_agent import PlacedAgent
 from streaming.kafka.schema_registry import schema_source
 from streaming.labels.label_topic import LabelTopic
+from streaming.output.log import log
+from streaming.profiles.entity_buckets import BucketPlace
 from streaming.quarantine.lane import RequeueLane
 from streaming.quarantine.requests import requeues_place
 from streaming.retention.enforcing import RetentionKeeper
@@ -46,8 +50,9 @@ from streaming.run.alerts_end import AlertsEnd
 from streaming.run.claimed import Claimed, claim
 from streaming.run.engines import Engines, saved_apart
 from streaming.run.stream_start import stream_settings
-from streaming.run.surroundings import Hooks, Surroundings, now
+from streaming.run.surroundings import Hooks, Surroundings
 from streaming.service.health import Condition, Health
+from streaming.service.last_read import LastRead
 from streaming.service.worker import Worker
 from streaming.setup.file_systems import HOME_SETTINGS, check_file_system
 from streaming.store.place import Place
@@ -75,10 +80,10 @@ class Agent:
     budget: SpendingBudget
     rules: RuleWatch
 
-    def look_at_rules(self) -> None:
+    def check_rules(self) -> None:
         """Say whether a file of rules that has changed can be used, also while no batch comes."""
         if self.registry.newest.active is None:
-            self.rules.look()
+            self.rules.check()
 
 
 @contextmanager
@@ -92,6 +97,8 @@ def open_agent(
     *,
     move_alerts: bool = False,
     observer: BatchObserver = UNOBSERVED,
+    last_read: LastRead | None = None,
+    buckets: BucketPlace | None = None,
 ) -> Iterator[Agent]:
     """Take an agent over: claim its tables, fence its predecessor, repair what is open, yield it started.
 
@@ -102,6 +109,9 @@ def open_agent(
         tenure: what a process keeps that opens the agent again and again.
         move_alerts: the next alerts may leave on another topic than those before.
         observer: learns of the agent's batches.
+        last_read: what the process has read when it opened the agent before, and goes on by where that
+            cannot be used any more.
+        buckets: where entities are held, None for this process.
 
     Raises:
         ConfigurationError: spec, contract, policy, prompt or rules cannot be used.
@@ -113,11 +123,16 @@ def open_agent(
     check_none_under_way(agent.lake)
     mend(agent)
     in_force = with_arithmetic(spec_in_force(agent), agent)
-    around = Surroundings(agent.settings, bootstrap, clients, hooks, health or Health(), observer)
+    at = (agent.settings, bootstrap, clients, hooks)
+    around = Surroundings(*at, health or Health(), observer, last_read or LastRead(), buckets)
     opening = _Opening.of(around, in_force, tenure)
     opening.stream()  # what does not belong together is said before anything is repaired
     with ExitStack() as stack:
         yield opening.started(stack, move_alerts=move_alerts)
+
+
+def _log_kept(agent: str, fault: ConfigurationError) -> None:
+    log("definition_kept", f"{fault}; what was read before stays in force", agent=agent)
 
 
 def _check_disk(agent: PlacedAgent) -> None:
@@ -141,10 +156,14 @@ class _Opening:
     @classmethod
     def of(cls, around: Surroundings, named: AgentSpec, tenure: Tenure | None) -> _Opening:
         """Check a spec, then claim its tables."""
-        kept = contract_so_far(around.settings.lake(named.name), named)
-        definition = AgentDefinition.load(named, kept=kept)
-        rules = definition.rule_watch(named, around.health)
-        definition = definition.with_rules(rules.load())
+        kept = contract_so_far(PlacedAgent(around.settings, named))
+        definition = around.last_read.or_before(
+            ("definition", named.model_dump_json()),
+            lambda: AgentDefinition.load(named, kept=kept),
+            partial(_log_kept, named.name),
+        )
+        rules = definition.rule_watch(named, around.health, around.last_read)
+        definition = definition.with_rules(rules.begin())
         claimed = claim(around.settings, definition, tenure)
         registry = RegistryWatch(PlacedAgent(around.settings, named), around.health)
         engines = Engines(around, definition.contract, claimed)
@@ -182,7 +201,7 @@ class _Opening:
     ) -> tuple[Pipeline, LateAnswers | None]:
         engine, audit = self.engines.under(self.definition), self.audit()
         late = self.late_answers(outbox, audit)
-        canary = self.registry.look().canary
+        canary = self.registry.refresh().canary
         asking = None if canary is None else Canary(self.engines.of(canary), 100)
         _ask_late_with(late, Deciders(engine, asking))
         pipeline = Pipeline(
@@ -198,6 +217,7 @@ class _Opening:
             health=self.around.health,
             observer=self.around.observer,
             schemas=schema_source(self.around.settings),
+            last_read=self.around.last_read,
             reached=self.around.reached,
         )
         return pipeline, late
@@ -226,7 +246,7 @@ class _Opening:
             self.registry,
             saved_apart("shadow", self.engines.apart),
             self.spec.replay_horizon,
-            now,
+            utc_now,
             self.around.health,
         )
 
@@ -254,11 +274,12 @@ class _Opening:
     def requested(self, pipeline: Pipeline) -> RequeueLane:
         place, spec = requeues_place(PlacedAgent(self.around.settings, self.spec)), self.spec
         contract, lake = self.definition.contract, self.claimed.lake
-        return RequeueLane(place, spec.replay_horizon, spec.name, contract, lake, pipeline)
+        schemas = schema_source(self.around.settings)
+        return RequeueLane(place, spec.replay_horizon, spec.name, contract, lake, pipeline, schemas)
 
     def audit(self) -> BatchAudit:
         places = AuditPlaces(PlacedAgent(self.around.settings, self.spec))
-        audit = LakeAudit(places, self.spec.replay_horizon, now)
+        audit = LakeAudit(places, self.spec.replay_horizon, utc_now)
         asks_late = self.spec.llm.mode == "deferred"
         return BatchAudit(audit, self.claimed.lake, self.spec.name, asks_late=asks_late)
 
@@ -273,14 +294,14 @@ class _Opening:
             outbox,
             self.around.clients.abandon,
             LateSettings(self.spec.llm.patience, texts, self.spec.alerts.max_bytes),
-            on_answers=self.told_late(audit),
-            clock=now,
+            on_answers=self.late_recorder(audit),
+            clock=utc_now,
             spent_at=self.claimed.clock,
             reached=self.around.hooks.late_reached,
             health=self.around.health,
         )
 
-    def told_late(self, audit: BatchAudit) -> Callable[[Sequence[TriageResult], frozenset[str]], None]:
+    def late_recorder(self, audit: BatchAudit) -> Callable[[Sequence[TriageResult], frozenset[str]], None]:
         def answered(results: Sequence[TriageResult], under_way: frozenset[str]) -> None:
             audit.asked_late(results, under_way)
             for each in results:

@@ -11,8 +11,10 @@ from streaming.home.placed_agent import PlacedAgent
 from streaming.service.health import Condition, Health
 from streaming.service.supervisor import Need, Supervisor
 from streaming.service.worker import Worker, cause_of
+from streaming.store.files import Files
 from streaming.store.opening import files_of
 from streaming.store.owner import BEAT_SECONDS, TAKEOVER_SECONDS, Owner
+from streaming.store.store_check import require_atomic
 
 _PATIENCE_SECONDS = 60.0
 
@@ -23,11 +25,14 @@ class Ownership:
     Args:
         owner: this process.
         health: hears when the counter cannot be moved.
+        files: where the record lies.
         taken: called once the record is this run's.
     """
 
-    def __init__(self, owner: Owner, health: Health, taken: Callable[[], None] = lambda: None) -> None:
-        self._owner, self._health, self._taken = owner, health, taken
+    def __init__(
+        self, owner: Owner, health: Health, files: Files, taken: Callable[[], None] = lambda: None
+    ) -> None:
+        self._owner, self._health, self._files, self._taken = owner, health, files, taken
         self._worker: Worker | None = None
 
     @classmethod
@@ -37,19 +42,21 @@ class Ownership:
         Args:
             takeover: seconds for which the counter of another run has to stand still.
         """
-        owner = Owner(
-            files_of(agent.settings.owners), agent.name, agent.settings.owner_locks, takeover=takeover
-        )
-        return cls(owner, health, lambda: health.keep_in(agent.settings.health(agent.name)))
+        files = files_of(agent.settings.owners)
+        owner = Owner(files, agent.name, agent.settings.owner_locks, takeover=takeover)
+        return cls(owner, health, files, lambda: health.keep_in(agent.settings.health(agent.name)))
 
     def waits_for(self) -> str | None:
         """Take the record where that may be; else say who holds it, or why it cannot be read.
 
         Raises:
+            ConfigurationError: nobody has kept a record there before, and the store lets several write at
+                once where one may.
             FencedError: another run has taken it from this one.
         """
         self.check()
         try:
+            self._try_new_store()
             cause = self._owner.waits_for()
         except (RetryableError, OSError) as fault:
             return cause_of(fault)
@@ -60,6 +67,10 @@ class Ownership:
             self._worker.start()
             self._taken()
         return cause
+
+    def _try_new_store(self) -> None:
+        if not (self._files.place.is_local or self._owner.holds or self._files.names()):
+            require_atomic(self._files.place)
 
     def check(self) -> None:
         """Raise what has ended this run's hold on the agent.

@@ -8,15 +8,17 @@ from contextlib import ExitStack
 from pyspark.sql import SparkSession
 
 from schemas.spec import AgentSpec
+from streaming.batch.warmup import compile_kernels
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.platform import is_on_platform
 from streaming.home.settings import Settings
 from streaming.jvm.launching import Jvm
+from streaming.setup.cluster import cluster_configuration
+from streaming.setup.downloads import jar_paths
 from streaming.setup.platform import adopt_session
 from streaming.setup.session import forget, is_alive, session_on
-from streaming.setup.spark_jvm import launch_ahead
+from streaming.setup.spark_jvm import EVERYWHERE_THE_SAME, launch_ahead
 from streaming.setup.start_times import StartTimes
-from streaming.setup.warmup import compile_kernels
 
 
 class SessionKeeper:
@@ -57,7 +59,13 @@ class SessionKeeper:
         return session
 
     def _own(self) -> SparkSession:
-        return session_on(self._jvm(), self._settings.spark)
+        return session_on(self._jvm(), self._settings.spark, more=self._of_cluster())
+
+    def _of_cluster(self) -> dict[str, str]:
+        cluster = self._settings.cluster
+        if cluster is None:
+            return {}
+        return cluster_configuration(cluster, jar_paths(self._settings.jars_spark), EVERYWHERE_THE_SAME)
 
     def _jvm(self) -> Jvm:
         ahead, self._ahead = self._ahead, None

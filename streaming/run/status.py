@@ -20,9 +20,10 @@ from schemas.spec import AgentSpec
 from schemas.subscription import Subscription
 from streaming.batch.closed_batches import unbalanced
 from streaming.batch.late_windows import MARKS, REVISION, deferred
+from streaming.batch.moved import COMPUTED_COLUMNS, ComputedOn
 from streaming.batch.queries import newest_of_the_stream
 from streaming.batch.resuming import records_lost
-from streaming.delta.faults import looks_unusable
+from streaming.delta.faults import why_unusable
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.stored import StoredTable
 from streaming.home.settings import Settings
@@ -30,9 +31,12 @@ from streaming.kafka.broker import EmbeddedBroker
 from streaming.kafka.open_transactions import OpenTransaction, OpenTransactions
 from streaming.kafka.topic_facts import Bounds, TopicFacts
 from streaming.labels.agreement import agreement_with_labels
+from streaming.profiles.entity_buckets import BucketFacts
 from streaming.quarantine.requests import read_requests
 from streaming.quarantine.waiting import waiting_by_reason
+from streaming.run.executors import read_cluster
 from streaming.run.learning import learning_line
+from streaming.run.mode_advice import ModeAdvice, read_mode
 from streaming.service.health import ActiveCondition, Condition, beside, is_running, read_health
 from streaming.store.place import Place
 from streaming.versions.shadow_status import SideBySide, side_by_side
@@ -53,7 +57,7 @@ _TOTALS = (
     "output_tokens",
 )
 _COLUMNS = ["next_sequence", "closed_at", "read", "stored", "quarantined", "duplicates", "cost_usd"]
-_COLUMNS += ["labels_through", "rejected", "lost", "filtered_by_reason"]
+_COLUMNS += ["labels_through", "rejected", "lost", "filtered_by_reason", *COMPUTED_COLUMNS]
 _LATE_TOTALS = ("given_up", "llm_calls", "input_tokens", "output_tokens", "cost_usd")
 _RECENT = timedelta(hours=1)
 _NOTHING_LATE = {"pending": 0, "answered": 0, "given_up": 0}
@@ -79,10 +83,16 @@ class RunningAgent:
     Attributes:
         running: a process runs the agent just now.
         conditions: what that process waits for or suffers from, the longest first.
+        executors: of a Spark cluster, how many work for it; None where it works without.
+        mode: which mode pays at the load it sees, None where it has not found that yet.
+        buckets: what these executors hold of entities, None where they hold nothing.
     """
 
     running: bool
     conditions: tuple[ActiveCondition, ...]
+    executors: int | None = None
+    mode: ModeAdvice | None = None
+    buckets: BucketFacts | None = None
 
     @classmethod
     def of(cls, file: Path, lake: Place) -> RunningAgent:
@@ -91,10 +101,11 @@ class RunningAgent:
         Where the disk takes nothing, the agent may be unable to write that down: it is checked here, too.
         """
         conditions, running = (*read_health(file), *read_health(beside(file))), is_running(file)
-        fault = looks_unusable(lake.path) if running and lake.is_local else None
+        fault = why_unusable(lake.path) if running and lake.is_local else None
         if fault is not None and Condition.DISK_UNUSABLE not in {each.condition for each in conditions}:
             conditions += (ActiveCondition(Condition.DISK_UNUSABLE, fault, datetime.now(UTC)),)
-        return cls(running, conditions)
+        cluster = read_cluster(file)
+        return cls(running, conditions, cluster.executors, read_mode(file), cluster.buckets)
 
 
 @dataclass(frozen=True)
@@ -126,6 +137,10 @@ class Status:
         endpoints: what the model endpoints that the spec names have shown that they take.
         learning: how many transactions are known of those it takes before a score can raise an alert, None
             where they are enough.
+        computed_on: which machine has computed the newest batch, None where that was not noted.
+        executors: of a Spark cluster, how many work for that process; None where it works without.
+        mode: which mode pays at the load that process sees, None where it has not found that yet.
+        buckets: what these executors hold of entities, None where they hold nothing.
     """
 
     agent: str
@@ -156,11 +171,14 @@ class Status:
     lag_by_topic: dict[str, int] = field(default_factory=dict)
     open_transactions: tuple[OpenTransaction, ...] = ()
     learning: str | None = None
+    computed_on: ComputedOn | None = None
+    executors: int | None = None
+    mode: ModeAdvice | None = None
+    buckets: BucketFacts | None = None
 
     def with_health(self, file: Path, lake: Place) -> Status:
         """Return the same with what the running agent says of itself in `file`; see RunningAgent."""
-        found = RunningAgent.of(file, lake)
-        return replace(self, running=found.running, conditions=found.conditions)
+        return replace(self, **vars(RunningAgent.of(file, lake)))
 
     def with_endpoints(self, states: Iterable[EndpointState]) -> Status:
         """Return the same with what is known of model endpoints."""
@@ -239,6 +257,7 @@ def _summed(batches: pl.DataFrame, reader: LakeReader) -> dict[str, Any]:
         "rejected_shares": _rejected_shares(batches),
         "filtered_reasons": dict(_by_reason(batches["filtered_by_reason"]).most_common()),
         "lost": records_lost(batches["lost"]),
+        "computed_on": ComputedOn.of(batches),
     }
 
 

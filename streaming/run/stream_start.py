@@ -41,4 +41,5 @@ def stream_settings(agent: PlacedAgent, bootstrap: str, lake: Lake) -> StreamSet
         or is_overtaken(checkpoint, newest_query, reached or {}),
         settled=is_settled(checkpoint, decided),
         moves=not agent.lake.is_local,
+        on_executors=agent.settings.cluster is not None,
     )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 
 from streaming.batch.late_answers import LateStep
 from streaming.batch.observer import UNOBSERVED, BatchObserver
 from streaming.batch.steps import BatchStep
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord, Publisher
+from streaming.profiles.entity_buckets import BucketPlace
 from streaming.service.health import Health
+from streaming.service.last_read import LastRead
 from streaming.store.owner import TAKEOVER_SECONDS
 from streaming.versions.clients import Clients
 
@@ -40,6 +41,8 @@ class Surroundings:
         clients: know whom its versions ask.
         health: what its parts say they suffer from.
         observer: learns of its batches.
+        last_read: what the run has read of files that may have been broken since.
+        buckets: where entities of versions that decide the stream are held, None for this process.
     """
 
     settings: Settings
@@ -48,13 +51,10 @@ class Surroundings:
     hooks: Hooks
     health: Health
     observer: BatchObserver = UNOBSERVED
+    last_read: LastRead = field(default_factory=LastRead)
+    buckets: BucketPlace | None = None
 
     def reached(self, step: BatchStep) -> None:
         """Tell that a step of a batch is done."""
         self.observer.stepped()
         self.hooks.reached(step)
-
-
-def now() -> datetime:
-    """Return the current time in UTC."""
-    return datetime.now(UTC)

@@ -15,7 +15,8 @@ How an endpoint is added:
    in a thread.
 2. Its first parameter is the call, `call: Annotated[Call, needs("read")]`, with the scope it takes.
    It knows who calls (`call.who`) and the agent (`call.agent`: settings, spec, definition, `reader()`). What
-   writes sets `call.rows`; reads and writes go to the audit log by themselves, under the function's name.
+   writes sets `call.rows`, or `call.cases`; reads and writes go to the audit log by themselves, under the
+   function's name.
 3. It returns a pydantic model, which the description of the API shows. Faults are raised as the project's
    errors: streaming.serve.problems says which status each becomes. No endpoint makes a problem by hand.
 

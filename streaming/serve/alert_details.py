@@ -18,16 +18,17 @@ from schemas.alert_documents import alert_documents
 from schemas.errors import NotFoundError
 from streaming.arrays.compilation import Ints
 from streaming.delta.lake_reader import LakeReader
-from streaming.delta.stored import StoredTable
+from streaming.history.alert_cost import cost_of_alert
 from streaming.history.explain import Explanation, explained
-from streaming.history.payments import Payments
-from streaming.history.similar import COMPARED, most_alike
+from streaming.history.payments import NoPayments, NotIndexedYetError, Payments
+from streaming.history.similar import most_alike
 from streaming.inbox.inbox import Inbox
 from streaming.inbox.view import InboxView
+from streaming.serve.kept_alerts import KeptAlerts
+from streaming.serve.labels_found import FoundLabels, LabelOfTransaction
 
 _MOST_DRAWN = 500
 _CANDIDATES = 200
-_LABEL_COLUMNS = ["transaction_id", "is_fraud", "kind", "decided_at", "decided_by", "recorded_at", "source"]
 
 
 class NormalOf(BaseModel):
@@ -59,22 +60,23 @@ class DrawnPayment(BaseModel):
     amount: float
 
 
-class LabelOfTransaction(BaseModel):
-    """What somebody has found out about a transaction."""
+class AnswerCost(BaseModel):
+    """What an alert's batch took of a model, and the alert's part of it."""
 
-    transaction_id: str
-    is_fraud: bool
-    kind: str | None
-    decided_at: datetime
-    decided_by: str
-    recorded_at: datetime
-    source: str
+    calls: int = Field(description="of its batch, those for late answers included")
+    shared_by: int = Field(description="alerts of the batch that share equally what the calls took")
+    input_tokens: int = Field(description="its part")
+    output_tokens: int = Field(description="its part")
+    usd: float = Field(description="its part, at the prices of that time; 0 where the model had none")
 
 
 class AlertDetail(BaseModel):
     """One alert, taken apart."""
 
     alert: dict[str, Any] = Field(description="as on the topic: `flagstream spec alert-schema`")
+    without: str | None = Field(
+        description="why `normal`, `nearest` and `history` are empty as yet; null where they are not"
+    )
     adds_up: bool = Field(description="whether base and contributions give the log-odds within 1e-9")
     normal: list[NormalOf]
     nearest: list[NearPayment]
@@ -82,6 +84,9 @@ class AlertDetail(BaseModel):
     labels: list[LabelOfTransaction] = Field(description="of its transaction, in order of recording")
     pins: dict[str, Any] = Field(description="what decided it: version, model, prompt and digests")
     revisions: list[dict[str, Any]] = Field(description="what each revision says, oldest first")
+    cost: AnswerCost | None = Field(
+        description="null where no model was asked about its batch, or others of it had the answers"
+    )
 
 
 class SimilarAlert(BaseModel):
@@ -104,11 +109,16 @@ class AlertDetails:
     Args:
         inbox: where an alert's place is looked up.
         payments: finds those of its entities.
+        labels: of transactions.
+        alerts: finds them by their place.
         primary: the entity whose history is shown.
     """
 
-    def __init__(self, inbox: Inbox, payments: Payments, primary: str) -> None:
+    def __init__(
+        self, inbox: Inbox, payments: Payments, labels: FoundLabels, alerts: KeptAlerts, primary: str
+    ) -> None:
         self._inbox, self._payments, self._primary = inbox, payments, primary
+        self._labels, self._alerts = labels, alerts
 
     def detail(self, reader: LakeReader, alert_id: str) -> AlertDetail:
         """Return an alert, taken apart.
@@ -116,22 +126,32 @@ class AlertDetails:
         Raises:
             NotFoundError: there is none of this id.
         """
-        revisions = self._revisions(reader, alert_id)
+        revisions = self._revisions(alert_id)
         newest = revisions.slice(revisions.num_rows - 1)
         row = newest.to_pylist()[0]
-        found = explained(row, self._payments, self._primary)
+        cost = cost_of_alert(reader, row)
+        found, without = self._explained(row)
         return AlertDetail(
             alert=_documents(newest)[0],
+            without=without,
             adds_up=found.adds_up,
-            normal=[NormalOf(**vars(each)) for each in found.normal],
+            normal=[] if without else [NormalOf(**vars(each)) for each in found.normal],
             nearest=[NearPayment(**each) for each in found.nearest],
             history=_drawn(found),
-            labels=labels_of(reader, row["transaction_id"]),
+            labels=self._labels.of(row["transaction_id"]),
             pins=_pins(reader, row),
             revisions=[_said(each) for each in _documents(revisions)],
+            cost=None if cost is None else AnswerCost(**vars(cost)),
         )
 
-    def similar(self, reader: LakeReader, alert_id: str, limit: int) -> list[SimilarAlert]:
+    def _explained(self, row: dict[str, Any]) -> tuple[Explanation, str | None]:
+        """Return why an alert was raised, and why nothing was found about the payments before."""
+        try:
+            return explained(row, self._payments, self._primary), None
+        except NotIndexedYetError as wait:
+            return explained(row, NoPayments(), self._primary), str(wait)
+
+    def similar(self, alert_id: str, limit: int) -> list[SimilarAlert]:
         """Return the alerts most like one, of those that share its largest reason or its rules.
 
         Raises:
@@ -139,49 +159,32 @@ class AlertDetails:
         """
         view = self._inbox.view
         row = self._row(view, alert_id)
-        candidates = _candidates(view, row)
-        places = np.unique(np.append(view.newest[candidates], view.newest[row]))
-        stored = _alerts(reader)
-        rows = stored.at("outbox_seq", places, COMPARED).to_pylist()
-        one = next((each for each in rows if each["alert_id"] == alert_id), None)
-        if one is None:  # erased since the inbox has read it
+        found = self._compared(view, np.append(row, _candidates(view, row)))
+        if not found or found[0]["alert_id"] != alert_id:  # erased since the inbox has read it
             raise NotFoundError("no alert of this id", where="alert_id")
-        others = [each for each in rows if each["alert_id"] != alert_id]
-        return [_similar(each, distance) for each, distance in most_alike(one, others, limit)]
+        return [_similar(each, distance) for each, distance in most_alike(found[0], found[1:], limit)]
+
+    def _compared(self, view: InboxView, rows: Ints) -> list[dict[str, Any]]:
+        """Return alerts with what they are compared by, without those that are gone."""
+        reasons = self._alerts.reasons(view.newest[rows])
+        shown = view.alerts(rows)
+        known = [each for each in shown if each["outbox_seq"] in reasons]
+        return [{**each, "reasons": reasons[each["outbox_seq"]]} for each in known]
 
     def _row(self, view: InboxView, alert_id: str) -> int:
-        found = view.find("alert", alert_id)
-        if len(found) != 1:
-            raise NotFoundError("no alert of this id", where="alert_id")
-        return int(found[0])
-
-    def _revisions(self, reader: LakeReader, alert_id: str) -> pa.Table:
-        view = self._inbox.view
-        row = self._row(view, alert_id)
-        stored = _alerts(reader)
-        places = np.unique(np.array([view.places[row], view.newest[row]], np.int64))
-        found = stored.at("outbox_seq", places, stored.schema.names)
-        found = found.filter(pc.equal(found["alert_id"], alert_id))
-        if found.num_rows == 0:
+        found = view.row_of(alert_id)
+        if found is None:
             raise NotFoundError("no alert of this id", where="alert_id")
         return found
 
-
-def _alerts(reader: LakeReader) -> StoredTable:
-    """A reader that was opened before the first alert has none."""
-    stored = reader.table("alerts")
-    if stored is None:
-        raise NotFoundError("no alert of this id", where="alert_id")
-    return stored
-
-
-def labels_of(reader: LakeReader, transaction_id: str) -> list[LabelOfTransaction]:
-    """Return all labels of a transaction, in order of recording."""
-    columns = [*_LABEL_COLUMNS, "label_sequence"]
-    rows = reader.frame("labels", columns, pc.field("transaction_id") == transaction_id)
-    return [
-        LabelOfTransaction(**each) for each in rows.sort("label_sequence").select(_LABEL_COLUMNS).to_dicts()
-    ]
+    def _revisions(self, alert_id: str) -> pa.Table:
+        view = self._inbox.view
+        row = self._row(view, alert_id)
+        found = self._alerts.at(np.array([view.places[row], view.newest[row]], np.int64))
+        found = found.filter(pc.equal(found["alert_id"], alert_id))
+        if found.num_rows == 0:  # erased since the inbox has read it
+            raise NotFoundError("no alert of this id", where="alert_id")
+        return found
 
 
 def _documents(rows: pa.Table) -> list[dict[str, Any]]:
@@ -204,8 +207,11 @@ def _drawn(found: Explanation) -> list[DrawnPayment]:
 
 def _pins(reader: LakeReader, alert: Mapping[str, Any]) -> dict[str, Any]:
     """Whole specs and contracts stay where they are: their digests name them."""
-    batch = (pc.field("query_id") == alert["query_id"]) & (pc.field("batch_id") == alert["batch_id"])
-    found = reader.first("batches", ["pins", "query_id", "batch_id"], batch)
+    stored = reader.table("batches")
+    if stored is None:
+        return {}
+    found = stored.at("batch_id", np.array([alert["batch_id"]], np.int64), ["pins", "query_id"])
+    found = found.filter(pc.equal(found["query_id"], alert["query_id"]))
     if found.num_rows == 0:
         return {}
     pins: dict[str, Any] = json.loads(found["pins"][0].as_py())
@@ -221,8 +227,9 @@ def _candidates(view: InboxView, row: int) -> Ints:
     alike |= (rule.codes == rule.codes[row]) & (rule.codes[row] > 0)
     alike[row] = False
     rows = np.flatnonzero(alike)
-    amounts = np.log1p(np.maximum(view.numbers["amount"], 0.0))
-    apart = np.abs(amounts[rows] - amounts[row])
+    amounts = view.numbers["amount"]
+    mine = np.log1p(np.maximum(amounts[row], 0.0))
+    apart = np.abs(np.log1p(np.maximum(amounts[rows], 0.0)) - mine)
     if len(rows) > _CANDIDATES:
         rows = rows[np.argpartition(apart, _CANDIDATES)[:_CANDIDATES]]
     return rows
@@ -231,4 +238,4 @@ def _candidates(view: InboxView, row: int) -> Ints:
 def _similar(row: Mapping[str, Any], distance: float) -> SimilarAlert:
     shown = ("alert_id", "transaction_id", "amount", "currency", "score", "severity", "classification")
     plain = {name: row[name] for name in shown}
-    return SimilarAlert(**plain, time=row["event_time"], distance=round(distance, 6))
+    return SimilarAlert(**plain, time=row["time"], distance=round(distance, 6))

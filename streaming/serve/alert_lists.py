@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import datetime
 from threading import Lock
 
 from pydantic import BaseModel, Field
 
 from schemas.errors import ConfigurationError, nearest
+from schemas.instants import Clock, utc_now
 from streaming.inbox.columns import Chosen
 from streaming.inbox.cursor import Cursor, Order
 from streaming.inbox.fields import Kind
@@ -29,6 +30,7 @@ class AlertRow(BaseModel):
     created: datetime = Field(description="when it was raised")
     amount: float
     currency: str | None
+    direction: str | None = Field(description="payment or refund, where the contract knows refunds")
     score: float
     severity: str | None
     classification: str | None
@@ -72,7 +74,7 @@ class AlertLists:
         clock: current time, timezone-aware.
     """
 
-    def __init__(self, inbox: Inbox, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, inbox: Inbox, clock: Clock = utc_now) -> None:
         self._inbox, self._clock, self._lock = inbox, clock, Lock()
         # What filters have chosen of the newest view: pages and counts of one list follow each other.
         self._view: InboxView | None = None

@@ -94,7 +94,7 @@ def list_similar(
     limit: Annotated[int, Query(ge=1, le=50, description="Alerts listed.")] = 10,
 ) -> list[SimilarAlert]:
     """List the alerts most like one: what raised them, in shares, and how large the amounts were."""
-    return call.agent.details.similar(call.agent.reader(), alert_id, limit)
+    return call.agent.details.similar(alert_id, limit)
 
 
 def _begin(agent: ServedAgent, after: int | None, last_event_id: str | None) -> int:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
+from agent.audit.events import Doer
 from streaming.audit.audit_check import check_span, events_from
 from streaming.audit.audit_log import AuditPlaces
 from streaming.serve.calls import Call, needs
@@ -23,6 +24,10 @@ Before = Annotated[
 Kind = Annotated[str | None, Query(max_length=40, description="Such as model_call; every kind if absent.")]
 Who = Annotated[
     str | None, Query(max_length=100, description="Who did it, such as token:anna; anybody if absent.")
+]
+By = Annotated[
+    Doer | None,
+    Query(description="What `people` have done, or what the `agent` has by itself; both if absent."),
 ]
 _LINES = "application/x-ndjson"
 
@@ -61,9 +66,10 @@ def list_audit(
     kind: Kind = None,
     before: Before = None,
     who: Who = None,
+    by: By = None,
 ) -> StreamingResponse:
     """List rows of the audit log, in order, one JSON object per line, with the hashes that chain them."""
-    rows = audit_rows_of(call, after, limit, kind, before, who)
+    rows = audit_rows_of(call, after, limit, kind, before, who, by)
     return StreamingResponse(_lines(rows), media_type=_LINES)
 
 
@@ -78,10 +84,17 @@ def check_audit_span(
 
 
 def audit_rows_of(
-    call: Call, after: int | None, limit: int, kind: str | None, before: int | None, who: str | None
+    call: Call,
+    after: int | None,
+    limit: int,
+    kind: str | None,
+    before: int | None,
+    who: str | None,
+    by: Doer | None,
 ) -> list[dict[str, Any]]:
     """Return rows of the audit log in order; see streaming.audit.audit_check.events_from."""
-    return events_from(AuditPlaces(call.agent.placed), after, limit, kind, before=before, who=who)
+    places = AuditPlaces(call.agent.placed)
+    return events_from(places, after, limit, kind, before=before, who=who, by=by)
 
 
 def _lines(rows: list[dict[str, Any]]) -> Iterator[bytes]:

@@ -11,18 +11,18 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 from agent.audit.events import AuditEvent, AuditLog
+from schemas.instants import Clock, utc_now
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.home.placed_agent import PlacedAgent
 
 _SUBJECT = "api"
 _ONCE = "command"  # sources of this kind are of one process, which nobody goes on with
 
-Clock = Callable[[], datetime]
 OpenLog = Callable[[bool], AuditLog | None]
 
 
@@ -41,11 +41,11 @@ class AuditTrail:
         clock: current time, timezone-aware.
     """
 
-    def __init__(self, open_log: OpenLog, clock: Clock = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, open_log: OpenLog, clock: Clock = utc_now) -> None:
         self._open, self._clock = open_log, clock
         self._log: AuditLog | None = None
         self._lock, self._flushing = threading.Lock(), threading.Lock()
-        self._source, self._told = f"{_ONCE}/{uuid.uuid4()}", 0
+        self._source, self._number = f"{_ONCE}/{uuid.uuid4()}", 0
         self._reads: Counter[_Read] = Counter()
         self._events: list[AuditEvent] = []
 
@@ -56,11 +56,11 @@ class AuditTrail:
             self._reads[_Read(minute, actor, command)] += 1
 
     def wrote(
-        self, actor: str, command: str, rows: int, noted: Mapping[str, str] = MappingProxyType({})
+        self, actor: str, command: str, rows: int, noted: Mapping[str, Any] = MappingProxyType({})
     ) -> None:
         """Note that somebody has changed something; `noted` are further fields of the event."""
         with self._lock:
-            self._tell("action", {"command": command, "actor": actor, "rows": rows, **noted})
+            self._add("action", {"command": command, "actor": actor, "rows": rows, **noted})
 
     def flush(self, *, whole: bool = False) -> None:
         """Append what is to go on record: finished minutes, with `whole` the current one, too.
@@ -84,15 +84,15 @@ class AuditTrail:
         with self._lock:
             over = [each for each in self._reads if whole or each.minute < now]
             for each in sorted(over, key=lambda read: (read.minute, read.actor, read.command)):
-                self._tell(
+                self._add(
                     "data_access",
                     {"command": each.command, "actor": each.actor, "rows": self._reads.pop(each)},
                 )
             return list(self._events)
 
-    def _tell(self, kind: Any, detail: dict[str, Any]) -> None:
-        self._events.append(AuditEvent(kind, _SUBJECT, detail, self._source, self._told))
-        self._told += 1
+    def _add(self, kind: Any, detail: dict[str, Any]) -> None:
+        self._events.append(AuditEvent(kind, _SUBJECT, detail, self._source, self._number))
+        self._number += 1
 
 
 def opening(agent: PlacedAgent) -> OpenLog:

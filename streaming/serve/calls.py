@@ -9,7 +9,7 @@ before the answer is sent: who has it finds the write wherever they look next.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Annotated
@@ -19,6 +19,7 @@ from fastapi.params import Depends
 from starlette.requests import Request
 
 from schemas.errors import ConfigurationError, NotFoundError
+from streaming.audit.case_notes import notes_of
 from streaming.serve.idempotency import HEADER, KEY_PATTERN
 from streaming.serve.problems import RequestRefusedError
 from streaming.serve.served_agent import ServedAgent
@@ -51,6 +52,7 @@ class Call:
         ask_again: finds out anew who calls.
         write_key: the same whenever a write is sent again under its key; None without a key.
         rows: how many rows it has written, as the endpoint says.
+        cases: those that it has changed, as the endpoint says; each is a row written.
         noted: what else the audit log is to have of it, as the endpoint says.
     """
 
@@ -61,6 +63,7 @@ class Call:
     ask_again: Callable[[], Awaitable[Principal | None]]
     write_key: str | None = None
     rows: int = 0
+    cases: Sequence[str] = ()
     noted: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -138,7 +141,9 @@ def _noted(request: Request, agent: str | None, scope: Scope) -> Iterator[Call]:
     finally:
         served.wrote()
     # Reached only where the endpoint raised nothing.
-    served.trail.wrote(found.who, found.command, found.rows, found.noted)
+    for named in notes_of(found.cases) if found.cases else [{"rows": found.rows}]:
+        noted = {**found.noted, **named}
+        served.trail.wrote(found.who, found.command, noted.pop("rows"), noted)
 
 
 def chosen(principal: Principal, agents: Mapping[str, ServedAgent], name: str | None) -> ServedAgent:

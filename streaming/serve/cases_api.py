@@ -145,8 +145,9 @@ def claim_next_case(call: Writing, response: Response, where: CaseChoice | None 
     """Take the most urgent case that nobody has, for a lease; null where there is none."""
     wanted = (where or CaseChoice()).wanted()
     taken = call.agent.cases.grouped().claim_next(call.who, wanted, call.write_key)
-    call.rows = 0 if taken is None else 1
-    return None if taken is None else _tagged(taken, response)
+    if taken is None:
+        return None
+    return _changed(call, taken.case_id, taken, response)
 
 
 @cases_router.post("/mass")
@@ -158,7 +159,9 @@ def update_cases(call: Writing, order: MassOrder) -> MassUpdate:
         order.where.wanted(), order.order(), call.who,
         dry_run=order.dry_run, expected=order.expect, key=call.write_key,
     )  # fmt: skip
-    call.rows = 0 if order.dry_run else done.changed
+    call.cases = done.cases
+    if done.cases:
+        call.noted |= {"action": order.do, **({"reason": order.reason} if order.do == "close" else {})}
     return done
 
 
@@ -246,6 +249,7 @@ def close_case(
     As fraud or genuine, its transactions are labelled so. 409 where the second person is the first.
     """
     given = Order("close", text=order.text, reason=order.reason, kind=order.kind)
+    call.noted["reason"] = order.reason
     return _done(call, case_id, given, seen, response)
 
 
@@ -266,14 +270,21 @@ def merge_case(
 @cases_router.post("/{case_id}/undo", responses=_SEEN)
 def undo_on_case(call: Writing, case_id: CaseId, seen: Seen, response: Response) -> CaseState:
     """Take back what was done last to a case, on all cases that it was done to at once."""
-    case = call.agent.cases.grouped().undo(case_id, call.who, seen, call.write_key)
-    call.rows = 1
-    return _tagged(case, response)
+    done = call.agent.cases.grouped().undo(case_id, call.who, seen, call.write_key)
+    call.cases = done.cases
+    return _tagged(done.case, response)
 
 
 def _done(call: Call, case_id: str, order: Order, seen: int | None, response: Response) -> CaseState:
     case = call.agent.cases.grouped().act(case_id, order, call.who, seen, call.write_key)
-    call.rows = 1
+    if order.into:
+        call.noted["into"] = f"case-{order.into}"
+    return _changed(call, case_id, case, response)
+
+
+def _changed(call: Call, case_id: str, case: CaseState, response: Response) -> CaseState:
+    """Have the audit log name what was done to which case, and the client how that is now."""
+    call.cases = [case_id]
     return _tagged(case, response)
 
 

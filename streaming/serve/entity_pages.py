@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, cast
 
 import polars as pl
-import pyarrow as pa
 from pydantic import BaseModel, Field
 
 from schemas.errors import NotFoundError
-from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Ints
-from streaming.delta.lake_reader import LakeReader
 from streaming.history.entity_figures import by_currency, neighbours_of
 from streaming.history.explain import normal_of
-from streaming.history.payments import Payments
+from streaming.history.payments import NoPayments, NotIndexedYetError, Payments
 from streaming.inbox.inbox import Inbox
 from streaming.inbox.view import InboxView
-from streaming.labels.book import LabelBook
 from streaming.serve.alert_lists import AlertRow
+from streaming.serve.labels_found import FoundLabels
 
 _MOST_CURRENCIES, _NEWEST = 20, 20
 
@@ -78,110 +77,127 @@ class EntityPages:
     """Answers about entities. Safe to use from several threads.
 
     Args:
-        spec: names tables.
         kinds: kinds of entities.
         inbox: of the agent.
         payments: finds those of an entity.
+        labels: of transactions.
     """
 
-    def __init__(self, spec: AgentSpec, kinds: Sequence[str], inbox: Inbox, payments: Payments) -> None:
-        self._spec, self._kinds, self._inbox, self._payments = spec, tuple(kinds), inbox, payments
+    def __init__(self, kinds: Sequence[str], inbox: Inbox, payments: Payments, labels: FoundLabels) -> None:
+        self._kinds, self._inbox, self._payments, self._labels = tuple(kinds), inbox, payments, labels
 
-    def page(self, reader: LakeReader, kind: str, entity: str) -> EntityPage:
-        """Return what is usual for an entity.
+    def of(self, kind: str, entity: str) -> KnownEntity:
+        """Read what is stored of an entity.
 
         Raises:
-            NotFoundError: nothing of it is stored.
+            NotFoundError: nothing is.
         """
-        rows, view = self._of(kind, entity), self._inbox.view
-        usual, alerts = normal_of(kind, entity, rows), self._alerts(view, kind, entity)
+        if kind not in self._kinds:
+            raise NotFoundError(f"there are the kinds {', '.join(self._kinds)}", where="kind")
+        others = tuple(each for each in self._kinds if each != kind)
+        rows = self._payments.of({kind: entity}, others)
+        if rows.height == 0:
+            raise NotFoundError(f"no payments of this {kind} are stored", where="entity_id")
+        return KnownEntity(kind, entity, rows, self._inbox.view, others, self._labels)
+
+    def meanwhile(self, kind: str, entity: str) -> tuple[KnownEntity, str | None]:
+        """Return what is known of an entity, and why nothing can be said of its payments yet.
+
+        Raises:
+            NotFoundError: see of.
+        """
+        try:
+            return self.of(kind, entity), None
+        except NotIndexedYetError as wait:
+            others = tuple(each for each in self._kinds if each != kind)
+            rows = NoPayments().of({kind: entity}, others)
+            return KnownEntity(kind, entity, rows, self._inbox.view, others, self._labels), str(wait)
+
+
+@dataclass(frozen=True)
+class KnownEntity:
+    """One entity, as it was when its payments were read.
+
+    Attributes:
+        kind: of entity.
+        id: its id.
+        payments: see streaming.history.payments.
+        view: the alerts.
+        others: the other kinds.
+        labels: of transactions.
+    """
+
+    kind: str
+    id: str
+    payments: pl.DataFrame
+    view: InboxView
+    others: tuple[str, ...]
+    labels: FoundLabels
+
+    def page(self) -> EntityPage:
+        """Return what is usual for it."""
+        usual = normal_of(self.kind, self.id, self.payments)
         return EntityPage(
-            kind=kind,
-            id=entity,
+            kind=self.kind,
+            id=self.id,
             payments=usual.payments,
             first=usual.first,
-            last=cast("datetime | None", rows["event_time"].max()),
+            last=cast("datetime | None", self.payments["event_time"].max()),
             median_days_between=usual.median_days_between,
             currencies=[
                 CurrencyFigures(
                     currency=currency, payments=each.payments, median_amount=each.median_amount,
                     largest_amount=each.largest_amount,
                 )
-                for currency, each in by_currency(kind, entity, rows)[:_MOST_CURRENCIES]
+                for currency, each in by_currency(self.kind, self.id, self.payments)[:_MOST_CURRENCIES]
             ],
-            alerts=len(alerts),
-            known_frauds=sum(self._labels(reader, rows["transaction_id"]).values()),
-            newest_alerts=[AlertRow(**each) for each in view.alerts(alerts[::-1][:_NEWEST])],
+            alerts=len(self._alerts),
+            known_frauds=sum(self._latest.values()),
+            newest_alerts=[AlertRow(**each) for each in self.view.alerts(self._alerts[::-1][:_NEWEST])],
         )  # fmt: skip
 
-    def history(
-        self, reader: LakeReader, kind: str, entity: str, limit: int, before: int | None
-    ) -> list[EntityPayment]:
-        """Return payments of an entity, the newest first.
+    def history(self, limit: int, before: int | None) -> list[EntityPayment]:
+        """Return payments, the newest first.
 
-        Raises:
-            NotFoundError: nothing of it is stored.
+        Args:
+            limit: how many.
+            before: `sequence` before which they were stored, None for the newest.
         """
-        rows = self._of(kind, entity)
-        rows = rows if before is None else rows.filter(pl.col("sequence") < before)
+        rows = self.payments if before is None else self.payments.filter(pl.col("sequence") < before)
         rows = rows.sort("sequence", descending=True).head(limit)
-        labels = self._labels(reader, rows["transaction_id"])
-        alerted = self._alerted(kind, entity)
-        return [self._payment(row, alerted, labels) for row in rows.iter_rows(named=True)]
+        alerted = frozenset(self._texts("transaction"))
+        return [self._payment(row, alerted) for row in rows.iter_rows(named=True)]
 
-    def neighbours(self, kind: str, entity: str, limit: int) -> list[EntityNeighbour]:
-        """Return whom an entity has payments in common with.
-
-        Raises:
-            NotFoundError: nothing of it is stored.
-        """
-        others = [each for each in self._kinds if each != kind]
-        found = neighbours_of(self._of(kind, entity), others, limit)
-        alerts = self._alerts_with(kind, entity, others)
+    def neighbours(self, limit: int) -> list[EntityNeighbour]:
+        """Return whom it has payments in common with, at most `limit` of each kind."""
+        alerts = self._alerts_with()
         return [
             EntityNeighbour(
                 kind=each.kind, id=each.entity, payments=each.payments, first=each.first, last=each.last,
                 alerts=alerts[each.kind, each.entity],
             )
-            for each in found
+            for each in neighbours_of(self.payments, self.others, limit)
         ]  # fmt: skip
 
-    def _of(self, kind: str, entity: str) -> pl.DataFrame:
-        if kind not in self._kinds:
-            raise NotFoundError(f"there are the kinds {', '.join(self._kinds)}", where="kind")
-        rows = self._payments.of({kind: entity}, [each for each in self._kinds if each != kind])
-        if rows.height == 0:
-            raise NotFoundError(f"no payments of this {kind} are stored", where="entity_id")
-        return rows
+    @cached_property
+    def _alerts(self) -> Ints:
+        return self.view.find(self.view.fields.of_entity(self.kind), self.id)
 
-    def _alerts(self, view: InboxView, kind: str, entity: str) -> Ints:
-        return view.find(self._inbox.fields.of_entity(kind), entity)
+    @cached_property
+    def _latest(self) -> dict[str, bool]:
+        return self.labels.latest(self.payments["transaction_id"])
 
-    def _alerted(self, kind: str, entity: str) -> frozenset[str]:
-        view = self._inbox.view
-        rows = pa.array(self._alerts(view, kind, entity))
-        return frozenset(view.texts["transaction"].take(rows).to_pylist())
+    def _texts(self, field: str) -> list[str | None]:
+        return self.view.texts_of(field, self._alerts)
 
-    def _alerts_with(self, kind: str, entity: str, others: Sequence[str]) -> Counter[tuple[str, str]]:
-        view = self._inbox.view
-        rows = pa.array(self._alerts(view, kind, entity))
+    def _alerts_with(self) -> Counter[tuple[str, str]]:
         found: Counter[tuple[str, str]] = Counter()
-        for other in others:
-            ids: Iterable[Any] = view.texts[self._inbox.fields.of_entity(other)].take(rows).to_pylist()
+        for other in self.others:
+            ids = self._texts(self.view.fields.of_entity(other))
             found.update((other, each) for each in ids if each is not None)
         return found
 
-    def _labels(self, reader: LakeReader, transactions: pl.Series) -> dict[str, bool]:
-        """Return whether each labelled transaction is a fraud, by the label in force."""
-        if reader.table("labels") is None:
-            return {}
-        book = LabelBook(reader.place("labels"), retention=self._spec.replay_horizon)
-        found = book.latest_on(transactions, book.refreshed())
-        return dict(found.select("transaction_id", "is_fraud").iter_rows())
-
-    def _payment(
-        self, row: dict[str, Any], alerted: frozenset[str], labels: dict[str, bool]
-    ) -> EntityPayment:
+    def _payment(self, row: dict[str, Any], alerted: frozenset[str | None]) -> EntityPayment:
         transaction = row["transaction_id"]
         return EntityPayment(
             transaction_id=transaction,
@@ -189,7 +205,7 @@ class EntityPages:
             amount=row["amount"],
             currency=row["currency"],
             sequence=row["sequence"],
-            entities={kind: row[kind] for kind in self._kinds if row[kind] is not None},
+            entities={kind: row[kind] for kind in (self.kind, *self.others) if row[kind] is not None},
             alerted=transaction in alerted,
-            is_fraud=labels.get(transaction),
+            is_fraud=self._latest.get(transaction),
         )

@@ -19,7 +19,7 @@ import pyarrow as pa
 from schemas.alert import ALERT_KIND, Reason
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, RetryableError
-from schemas.spec import AgentSpec
+from schemas.instants import Clock, utc_now
 from streaming.batch.closed_batches import ClosedBatches
 from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.deciders import Deciders
@@ -36,8 +36,8 @@ from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import EntityLabels, entity_labels_schema
 
 _QUERY = "score"
-
-Clock = Callable[[], datetime]
+# Rows that are folded sooner than a checkpoint of many entities is read.
+_SOON_FOLDED = 250_000
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,12 @@ class Follower:
         clock: current time, timezone-aware.
     """
 
-    def __init__(self, agent: PlacedAgent, clock: Clock = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, agent: PlacedAgent, clock: Clock = utc_now) -> None:
         self._agent, self._clock = agent, clock
-        self._reader = LakeReader(agent.lake, agent.spec.tables)
+        self._reader = LakeReader.of(agent)
         self._lock = threading.Lock()
         self._batches: StoredTable | None = None
+        self._labels: EntityLabels | None = None
         self._in_force: _InForce | None = None
         self._last: Engine | None = None  # its memory goes on under other pins where it fits them
         self._version, self._closed_at = -1, datetime.min.replace(tzinfo=UTC)
@@ -110,8 +111,8 @@ class Follower:
             return False
         row = table.read("next_sequence", newest, columns=["pins", "closed_at"]).to_pylist()[-1]
         found = self._under(row["pins"])
+        self._advance(found.engine, table, newest)
         with self._lock:
-            self._advance(found.engine, table, newest)
             self._in_force, self._version = found, version
             self._closed_at = row["closed_at"].astimezone(UTC)
         return True
@@ -136,6 +137,7 @@ class Follower:
         rows = events.append_column("sequence", pa.array([sequence], pa.int64()))
         decided = Deciders(engine).decide(rows.select(engine.decider.columns()), None)
         marks = {"query_id": _QUERY, "batch_id": 0, "created_at": now}
+        is_flagged = any(each.rows for each in decided.flagged)
         scored = decided.judged[0].scored
         return EventScore(
             sequence=sequence,
@@ -146,7 +148,7 @@ class Follower:
             log_odds=float(scored.log_odds[0]),
             base=float(scored.base[0]),
             reasons=tuple(scored.reasons(0)),
-            alert=_own(decided.alerts(marks), sequence),
+            alert=_own(decided.alerts(marks), sequence) if is_flagged else None,
         )
 
     def _table(self) -> StoredTable | None:
@@ -163,6 +165,7 @@ class Follower:
             return self._in_force
         with self._lock:
             self._in_force = None
+        self._reader = self._reader.anew()  # tables may have columns of another contract
         pinned = json.loads(pins)
         contract = pinned_contract(pinned) or AgentDefinition.of(self._agent.spec).contract
         spec = pinned_specs(pinned)[0]
@@ -174,24 +177,32 @@ class Follower:
         return _InForce(pins, engine, references)
 
     def _advance(self, engine: Engine, batches: StoredTable, end: int) -> None:
-        reader, contract = self._reader.anew(), engine.decider.contract
-        transactions = reader.table("transactions")
+        """Scores go on while rows are read: each is of a memory as it was after some row."""
+        transactions = self._reader.table("transactions")
         assert transactions is not None, "a batch of it was closed"
+        transactions.refresh()  # after the batches: all their rows are there
         closed = ClosedBatches(batches)
-        labels = _labels_of(reader, self._agent.spec, contract, closed)
-        engine.restore(transactions, end, labels, closed.stretches, exactly=False)
+        labels = self._labels_of(engine.decider.contract, closed)
+        engine.restore(
+            transactions, end, labels, closed.stretches, exactly=False, worth=_SOON_FOLDED, moving=self._lock
+        )
 
+    def _labels_of(self, contract: EventContract, closed: ClosedBatches) -> Callable[[int, int], pa.Table]:
+        labels = self._known_labels(contract.labelled_columns)
+        if labels is None:
+            nothing = entity_labels_schema(contract.labelled_columns).empty_table()
+            return lambda _, __: nothing
+        return lambda first, end: labels.between(closed.label_pins(), first, end)
 
-def _labels_of(
-    reader: LakeReader, spec: AgentSpec, contract: EventContract, closed: ClosedBatches
-) -> Callable[[int, int], pa.Table]:
-    nothing = entity_labels_schema(contract.labelled_columns).empty_table()
-    if reader.table("labels") is None:
-        return lambda _, __: nothing
-    book = LabelBook(reader.place("labels"), retention=spec.replay_horizon)
-    places = reader.place("transactions"), reader.place("alerts")
-    labels = EntityLabels(book, *places, contract.labelled_columns)
-    return lambda first, end: labels.between(closed.label_pins(), first, end)
+    def _known_labels(self, columns: tuple[str, ...]) -> EntityLabels | None:
+        """Where there are no labels yet, no table is made."""
+        if self._labels is None or self._labels.schema != entity_labels_schema(columns):
+            if self._reader.anew().table("labels") is None:
+                return None
+            book = LabelBook(self._reader.place("labels"), retention=self._agent.spec.replay_horizon)
+            places = self._reader.place("transactions"), self._reader.place("alerts")
+            self._labels = EntityLabels(book, *places, columns)
+        return self._labels
 
 
 def _accepted(event: Mapping[str, Any], contract: EventContract, now: datetime) -> pa.Table:

@@ -51,7 +51,7 @@ class _Kept:
         """Remember which endpoint and agent it was about, as whoever watches requests asks for them."""
         self.route, self.agent = scope.get("route"), scope["state"].get("agent")
 
-    def tell_what(self, scope: Scope) -> None:
+    def restore_what(self, scope: Scope) -> None:
         """Say so of the same request that is answered from memory."""
         scope["route"], scope["state"]["agent"] = self.route, self.agent
 
@@ -85,7 +85,7 @@ class Idempotency:
         scope["state"]["write_key"] = _digest(principal.key, given, mine.fingerprint)
         known = self._begun(key, mine)
         if known is not None:
-            known.tell_what(scope)
+            known.restore_what(scope)
             await _replay(known, send)
             return
         await self._answered(key, mine, scope, replayed(message, receive), send)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, Field
 
+from schemas.event_columns import DIRECTION, REFUND
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Ints
 from streaming.batch.backfill_mark import PIN as BACKFILL
@@ -22,6 +23,7 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.delta.stored import StoredTable
 from streaming.inbox.view import InboxView
 from streaming.labels.book import LabelBook
+from streaming.serve.labels_found import FoundLabels
 from streaming.serve.rule_figures import DAY_US, LEAST_JUDGED, DaySpan
 
 _MOST_MISSED = 200
@@ -38,6 +40,7 @@ class UncaughtFraud(BaseModel):
     event_time: datetime
     amount: float
     currency: str | None
+    direction: str | None = Field(description="payment or refund, where the contract knows refunds")
     entity: str = Field(description="the primary one's id")
     why: WhyMissed = Field(
         description="`backfilled`: loaded from history, where nobody is alerted; `learning`: before any "
@@ -59,8 +62,10 @@ class Recall(BaseModel):
     recall: float | None = Field(description="their share; null where fewer than 10 frauds are known")
     caught_by: dict[str, int] = Field(description="rule → frauds; what several rules hit counts for each")
     caught_by_score: int = Field(description="frauds with an alert that no rule has hit")
-    caught_amounts: dict[str, float] = Field(description="currency → what the caught ones come to")
-    missed_amounts: dict[str, float] = Field(description="currency → what the others come to")
+    caught_amounts: dict[str, float] = Field(description="currency → what the caught payments come to")
+    missed_amounts: dict[str, float] = Field(description="currency → what the other payments come to")
+    caught_refunds: dict[str, float] = Field(description="currency → what the caught refunds come to")
+    missed_refunds: dict[str, float] = Field(description="currency → what the other refunds come to")
     by_why: dict[str, int] = Field(description="why they were missed → frauds")
     missed: list[UncaughtFraud] = Field(description="of the largest amounts, the largest first, 200 at most")
     not_stored: int = Field(
@@ -73,14 +78,13 @@ class KnownFrauds:
 
     Args:
         reader: of the lake; what is new is looked for each time.
-        spec: names tables.
+        labels: of it.
         primary: the entity whose id is shown.
     """
 
-    def __init__(self, reader: LakeReader, spec: AgentSpec, primary: str) -> None:
-        self._reader, self._spec, self._primary = reader, spec, primary
+    def __init__(self, reader: LakeReader, labels: FoundLabels, primary: str) -> None:
+        self._reader, self._labels, self._primary = reader, labels, primary
         self._lock = threading.Lock()
-        self._book: LabelBook | None = None
         self._transactions: StoredTable | None = None
         self._index: KeyIndex | None = None
         self._frauds: tuple[int, pl.DataFrame] | None = None
@@ -133,8 +137,10 @@ class KnownFrauds:
             recall=round(transactions.height / frauds, 4) if frauds >= LEAST_JUDGED else None,
             caught_by=_by_rule(caught),
             caught_by_score=caught.filter(pl.col("rule").fill_null("") == "").n_unique("transaction"),
-            caught_amounts=_sums(transactions),
-            missed_amounts=_sums(lost),
+            caught_amounts=_sums(transactions.filter(~_IS_REFUND)),
+            missed_amounts=_sums(lost.filter(~_IS_REFUND)),
+            caught_refunds=_sums(transactions.filter(_IS_REFUND)),
+            missed_refunds=_sums(lost.filter(_IS_REFUND)),
             by_why=dict(Counter(each.why for each in missed).most_common()),
             missed=missed[:_MOST_MISSED],
             not_stored=not_stored,
@@ -146,7 +152,7 @@ class KnownFrauds:
         Labels are decided after the event, so older ones are of no transaction of the span.
         """
         nothing = pl.DataFrame(schema={"transaction_id": pl.String, **_KINDS})
-        book = self._labels()
+        book = self._labels.book()
         if book is None or not self._follow():
             return nothing, 0
         begin, end = (datetime.fromtimestamp(each / 1e6, UTC) for each in span.micros)
@@ -155,8 +161,12 @@ class KnownFrauds:
         alerted = pc.unique(view.texts["transaction"].filter(pc.is_in(view.texts["transaction"], ids)))
         open_ids = ids.filter(pc.invert(pc.is_in(ids, alerted))).cast(pa.string())
         assert self._index is not None, "it is made with the table"
-        rows = self._index.rows(open_ids, [*_COLUMNS, self._primary])
-        found = pl.DataFrame(rows).rename({self._primary: "entity"}).unique("transaction_id", keep="first")
+        knows = DIRECTION in self._stored().schema.names
+        rows = pl.DataFrame(
+            self._index.rows(open_ids, [*_COLUMNS, self._primary, *([DIRECTION] if knows else [])])
+        )
+        rows = rows if knows else rows.with_columns(pl.lit(None, pl.String).alias(DIRECTION))
+        found = rows.rename({self._primary: "entity"}).unique("transaction_id", keep="first")
         inside = found.filter((pl.col("event_time") >= begin) & (pl.col("event_time") < end))
         ranked = inside.select("transaction_id", *_KINDS).sort("amount", "sequence", descending=[True, False])
         return ranked, len(open_ids) - found.height
@@ -185,11 +195,6 @@ class KnownFrauds:
         rows = self._reader.anew().frame("batches", ["next_sequence"], loaded)
         return max(rows["next_sequence"].to_list(), default=0)
 
-    def _labels(self) -> LabelBook | None:
-        if self._book is None and self._reader.anew().table("labels") is not None:
-            self._book = LabelBook(self._reader.place("labels"), retention=self._spec.replay_horizon)
-        return self._book
-
     def _follow(self) -> bool:
         """Return whether there are transactions; where there are, they are seen as they are now."""
         if self._transactions is None:
@@ -207,16 +212,17 @@ class KnownFrauds:
 
 _KINDS: Mapping[str, Any] = {
     "sequence": pl.Int64, "event_time": pl.Datetime("us", "UTC"), "amount": pl.Float64,
-    "currency": pl.String, "entity": pl.String,
+    "currency": pl.String, "direction": pl.String, "entity": pl.String,
 }  # fmt: skip
+_IS_REFUND = (pl.col(DIRECTION) == REFUND).fill_null(value=False)
 
 
 def _caught(view: InboxView, span: DaySpan) -> pl.DataFrame:
-    """Return transaction, amount, currency and rules of the alerts of a span that are labelled as frauds."""
+    """Return transaction, amount, currency, direction and rules of a span's alerts labelled as frauds."""
     times, (begin, end) = view.numbers["time"], span.micros
     frauds = view.words["label"].chosen(lambda word: word == "fraud")
     rows: Ints = np.flatnonzero(frauds & (times >= begin) & (times < end))
-    words = {name: view.words[name] for name in ("rule", "currency")}
+    words = {name: view.words[name] for name in ("rule", "currency", DIRECTION)}
     return pl.DataFrame(
         {
             "transaction": pl.Series(view.texts["transaction"].take(pa.array(rows, pa.int64()))),

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from types import MappingProxyType
 
+from schemas.instants import Clock, utc_now
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.stored import StoredTable
 from streaming.home.placed_agent import PlacedAgent
 from streaming.serve.paced_work import PacedWork
 from streaming.tokens.bearer import granted, id_of, is_of
 from streaming.tokens.principal import Principal
-from streaming.tokens.token_table import Clock, Token, read_tokens
+from streaming.tokens.token_table import Token, read_tokens
 
 _NOBODY: Mapping[str, Token] = MappingProxyType({})
 
@@ -33,7 +33,7 @@ class AgentTokens:
 
     def __init__(self, agent: PlacedAgent, seconds: Callable[[], float] = time.monotonic) -> None:
         self.agent = agent.name
-        self._reader = LakeReader(agent.lake, agent.spec.tables)
+        self._reader = LakeReader.of(agent)
         self._table: StoredTable | None = None
         self._version = -1
         self._reading = PacedWork(self._read, "tokens", seconds)
@@ -83,7 +83,7 @@ class KnownTokens:
         clock: current time, timezone-aware.
     """
 
-    def __init__(self, agents: Sequence[AgentTokens], clock: Clock = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, agents: Sequence[AgentTokens], clock: Clock = utc_now) -> None:
         self._agents, self._clock = tuple(agents), clock
 
     def is_worth_reading(self, text: str) -> bool:

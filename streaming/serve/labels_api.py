@@ -11,8 +11,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from schemas.label import GIVEN
 from streaming.labels.book import LabelBook, Recorded, label_status
-from streaming.serve.alert_details import LabelOfTransaction, labels_of
 from streaming.serve.calls import Call, needs
+from streaming.serve.labels_found import LabelOfTransaction
 
 labels_router = APIRouter(prefix="/v1/labels", tags=["labels"])
 SOURCE = "api"
@@ -82,7 +82,7 @@ def list_labels(
     transaction: Annotated[str, Query(min_length=1, max_length=500, description="A transaction's id.")],
 ) -> list[LabelOfTransaction]:
     """List the labels of a transaction in order of recording."""
-    return labels_of(call.agent.reader(), transaction)
+    return call.agent.labels.of(transaction)
 
 
 @labels_router.get("/status")

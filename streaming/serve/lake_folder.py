@@ -1,6 +1,8 @@
-"""Tells a lake whose folder was there and is gone from one that has not begun, which is empty."""
+"""Tells a lake whose folder was there and is gone, or is another, from one that has not begun."""
 
 from __future__ import annotations
+
+from stat import S_ISDIR
 
 from schemas.errors import DiskError
 from streaming.home.placed_agent import PlacedAgent
@@ -15,20 +17,27 @@ class LakeFolder:
 
     def __init__(self, agent: PlacedAgent) -> None:
         self._lake = agent.lake
-        self._was_there = self._lake.is_local and self._lake.path.is_dir()
+        self._seen = self._identity() if self._lake.is_local else None
 
     def check(self) -> None:
-        """Check that it did not go: what is read of it would look like nothing at all.
+        """Check that it is the one that was read: nothing else fits what is remembered of it.
 
         Raises:
-            DiskError: it was there, and is gone.
+            DiskError: it was there, and is gone; or another one is in its place.
         """
         if not self._lake.is_local:
             return
-        try:
-            is_there = self._lake.path.is_dir()
-        except OSError:  # of a disk that fails
-            is_there = False
-        if self._was_there and not is_there:
+        found = self._identity()
+        if self._seen is not None and found is None:
             raise DiskError(f"{self._lake} is gone")
-        self._was_there = is_there
+        if self._seen not in (None, found):
+            raise DiskError(f"{self._lake} is another folder than before: start flagstream serve again")
+        self._seen = found
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Return what the file system calls the folder; None where there is none, or the disk fails."""
+        try:
+            found = self._lake.path.stat()
+        except OSError:
+            return None
+        return (found.st_dev, found.st_ino) if S_ISDIR(found.st_mode) else None

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import ConfigurationError, NotFoundError, nearest
 from streaming.serve.calls import Call, needs
+from streaming.serve.rule_figures import LEAST_JUDGED
 from streaming.serve.spec_differences import SpecDifference, differences
 from streaming.versions.moving import moved, prompt_digest
 from streaming.versions.promotion_gates import GateState, gates
 from streaming.versions.registry import Author, SpecRegistry, case_of
-from streaming.versions.registry_watch import spec_in_force
 from streaming.versions.shadow_status import side_by_side
 from streaming.versions.stages import (
     NEXT,
@@ -94,7 +94,7 @@ class SideOfVersion(BaseModel):
         description="in event time; of a share of the entities, what it comes to for all of them"
     )
     judged: int = Field(description="transactions with alerts and a label")
-    precision: float | None = Field(description="share of frauds among them; null without labels")
+    precision: float | None = Field(description="share of frauds among them; null where fewer than 10")
 
 
 class VersionBeside(BaseModel):
@@ -167,7 +167,11 @@ def list_versions(call: Reading) -> list[VersionRow]:
 def list_beside(call: Reading) -> list[VersionBeside]:
     """Set the versions in shadow and canary beside what was published; none before they decide a batch."""
     placed = call.agent.placed
-    return [VersionBeside(**asdict(each)) for each in side_by_side(placed.lake, placed.spec)]
+    found = [VersionBeside(**asdict(each)) for each in side_by_side(placed.lake, placed.spec)]
+    return [
+        each.model_copy(update={"published": _judged(each.published), "beside": _judged(each.beside)})
+        for each in found
+    ]
 
 
 @registry_router.get("/rollback")
@@ -194,7 +198,7 @@ def roll_back(call: Operating, order: RollbackOrder) -> Moved:
 @registry_router.get("/{version}")
 def show_version(call: Reading, version: Version) -> VersionDetail:
     """Show a version with its spec."""
-    found, before = _known(call, version), spec_in_force(call.agent.placed)
+    found, before = _known(call, version), call.agent.in_force()
     history = [
         RegistryEntry(**{name: getattr(each, name) for name in RegistryEntry.model_fields})
         for each in _registry(call).entries()
@@ -242,6 +246,11 @@ def promote_version(call: Operating, version: Version, order: PromotionOrder) ->
     )
     call.rows = len(entries)
     return Moved(moved={name: str(stage) for name, stage in moved(entries).items()})
+
+
+def _judged(side: SideOfVersion) -> SideOfVersion:
+    """Of few labels a share says nothing, here as in figures of rules."""
+    return side if side.judged >= LEAST_JUDGED else side.model_copy(update={"precision": None})
 
 
 def _registry(call: Call) -> SpecRegistry:

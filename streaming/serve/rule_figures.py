@@ -10,6 +10,7 @@ from datetime import date, timedelta
 import numpy as np
 from pydantic import BaseModel, Field
 
+from schemas.event_columns import REFUND
 from schemas.rules import Rule
 from streaming.arrays.compilation import Floats, Ints
 from streaming.inbox.columns import WordColumn
@@ -44,8 +45,10 @@ class RuleFigures(BaseModel):
     alerts: int
     alone: int = Field(description="alerts that no other rule has hit")
     labels: LabelledShare
-    amounts: dict[str, float] = Field(description="currency → amounts of the alerts")
+    amounts: dict[str, float] = Field(description="currency → amounts of the alerts about payments")
     fraud_amounts: dict[str, float] = Field(description="currency → of those labelled as fraud")
+    refunds: dict[str, float] = Field(description="currency → amounts of the alerts about refunds")
+    fraud_refunds: dict[str, float] = Field(description="currency → of those labelled as fraud")
 
 
 class ThresholdStep(BaseModel):
@@ -78,7 +81,7 @@ class DaySpan:
 
 
 class RuleTally:
-    """The alerts of a span, counted by combination of rules, day, currency and label in one pass.
+    """The alerts of a span, counted by rules, day, currency, label and direction in one pass.
 
     Args:
         view: the alerts.
@@ -94,11 +97,12 @@ class RuleTally:
         days = (times[self.rows] - begin) // DAY_US
         self._per_day = _counted(self._codes, days, len(self._rules.words), len(span.days))
         labels = _label_codes(view.words["label"])[self.rows]
-        kinds = self._currencies.codes[self.rows].astype(np.int64) * 3 + labels
-        shape = len(self._rules.words), len(self._currencies.words) * 3
+        refunds = view.words["direction"].chosen(lambda word: word == REFUND)[self.rows]
+        kinds = (self._currencies.codes[self.rows].astype(np.int64) * 3 + labels) * 2 + refunds
+        shape = len(self._rules.words), len(self._currencies.words) * 6
         amounts = view.numbers["amount"][self.rows]
-        self._counts = _counted(self._codes, kinds, *shape).reshape(shape[0], -1, 3)
-        self._amounts = _counted(self._codes, kinds, *shape, amounts).reshape(shape[0], -1, 3)
+        self._counts = _counted(self._codes, kinds, *shape).reshape(shape[0], -1, 3, 2).sum(axis=3)
+        self._amounts = _counted(self._codes, kinds, *shape, amounts).reshape(shape[0], -1, 3, 2)
 
     def named(self) -> list[str]:
         """Return the rules that have hit any alert of the span, by name."""
@@ -143,8 +147,10 @@ class RuleTally:
             alerts=int(counts.sum()),
             alone=int(self._counts[alone].sum()),
             labels=labelled_share(frauds + genuine, frauds),
-            amounts=self._by_currency(amounts.sum(axis=1)),
-            fraud_amounts=self._by_currency(amounts[:, 0]),
+            amounts=self._by_currency(amounts[:, :, 0].sum(axis=1)),
+            fraud_amounts=self._by_currency(amounts[:, 0, 0]),
+            refunds=self._by_currency(amounts[:, :, 1].sum(axis=1)),
+            fraud_refunds=self._by_currency(amounts[:, 0, 1]),
         )
 
     def _by_currency(self, sums: Floats) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -11,7 +11,6 @@ from pydantic import BaseModel, Field
 from schemas.errors import ConfigurationError
 from schemas.rules import Rule
 from schemas.spec import AgentSpec
-from streaming.definition.agent_definition import AgentDefinition
 from streaming.serve.calls import Call, needs
 from streaming.serve.known_frauds import Recall
 from streaming.serve.rule_figures import (
@@ -22,8 +21,8 @@ from streaming.serve.rule_figures import (
     ThresholdStep,
     span_of,
 )
+from streaming.serve.rules_in_force import RulesInForce, rules_in_force
 from streaming.serve.what_ifs_api import jobs_of
-from streaming.versions.registry_watch import spec_in_force
 
 rules_router = APIRouter(prefix="/v1/rules", tags=["rules"])
 Reading = Annotated[Call, needs("read")]
@@ -40,6 +39,10 @@ class RuleTable(BaseModel):
     """What each rule of the version in force has raised, and the score."""
 
     version: str = Field(description="of the spec in force")
+    decided_at: datetime | None = Field(
+        description="when a batch was closed last under these rules; null where none was as yet, and the "
+        "rules are those that their file holds now"
+    )
     threshold: float | None = Field(description="null where a budget moves it")
     alerts_per_day: float | None = Field(description="the budget; null where the threshold is fixed")
     since: date
@@ -59,12 +62,17 @@ class RuleTable(BaseModel):
 @rules_router.get("")
 def list_rules(call: Reading, days: Days = 14, until: Until = None) -> RuleTable:
     """Show alerts a day, precision and money of each rule of the version in force, and of the score."""
-    spec = _complete(call)
-    span = chosen_span(call, days, until)
+    return rule_table(call, rules_in_force(call.agent), chosen_span(call, days, until))
+
+
+def rule_table(call: Call, found: RulesInForce, span: DaySpan) -> RuleTable:
+    """Return what rules in force and the score have raised over a span."""
+    spec = found.spec
     tally = RuleTally(call.agent.inbox.view, span)
     paid = call.agent.frauds.days_with_payments(span)
     return RuleTable(
         version=spec.version,
+        decided_at=found.decided_at,
         threshold=spec.threshold if spec.alerts_per_day is None else None,
         alerts_per_day=spec.alerts_per_day,
         since=span.since,
@@ -81,13 +89,12 @@ def list_rules(call: Reading, days: Days = 14, until: Until = None) -> RuleTable
 @rules_router.get("/recall")
 def show_recall(call: Reading, days: Days = 14, until: Until = None) -> Recall:
     """Show which of the frauds that labels know were caught, by which rule, and why others were missed."""
-    spec, span = spec_in_force(call.agent.placed), chosen_span(call, days, until)
+    return recall_of(call, call.agent.in_force(), chosen_span(call, days, until))
+
+
+def recall_of(call: Call, spec: AgentSpec, span: DaySpan) -> Recall:
+    """Return which frauds of a span were caught under the spec in force."""
     return call.agent.frauds.recall(call.agent.inbox.view, span, spec, _scored(call, spec.digest))
-
-
-def chosen_rules(call: Call) -> tuple[Rule, ...]:
-    """Return the rules in force, those of the spec's file included."""
-    return _complete(call).rules
 
 
 def chosen_span(call: Call, days: int, until: date | None) -> DaySpan:
@@ -101,10 +108,6 @@ def chosen_span(call: Call, days: int, until: date | None) -> DaySpan:
     if not _FIRST <= until <= _LAST:
         raise ConfigurationError(f"expected a day from {_FIRST} to {_LAST}", where="until")
     return span_of(until, days)
-
-
-def _complete(call: Call) -> AgentSpec:
-    return AgentDefinition.of(spec_in_force(call.agent.placed)).completed().spec
 
 
 def _figures(tally: RuleTally, rules: dict[str, Rule]) -> list[RuleFigures]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
+from schemas.spec import AgentSpec
 from streaming.cases.book import CaseBook
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake_reader import LakeReader
@@ -18,10 +19,13 @@ from streaming.serve.alert_lists import AlertLists
 from streaming.serve.audit_trail import AuditTrail, opening
 from streaming.serve.changes import LiveChanges
 from streaming.serve.conditions import log_condition
+from streaming.serve.copies import Copies
 from streaming.serve.entity_pages import EntityPages
 from streaming.serve.follower import Follower
+from streaming.serve.kept_alerts import KeptAlerts
 from streaming.serve.known_frauds import KnownFrauds
 from streaming.serve.known_tokens import AgentTokens
+from streaming.serve.labels_found import FoundLabels
 from streaming.serve.lake_folder import LakeFolder
 from streaming.serve.served_cases import ServedCases
 from streaming.serve.served_system import ServedSystem
@@ -29,6 +33,7 @@ from streaming.serve.waiting_records import WaitingRecords
 from streaming.serve.what_if_jobs import WhatIfJobs
 from streaming.service.health import Condition, Health
 from streaming.service.worker import LONGEST_PAUSE_SECONDS, Worker
+from streaming.versions.registry_watch import RegistryWatch
 
 _FLUSH_SECONDS, _READER_SECONDS = 1.0, 1.0
 _TOKENS_SECONDS, _TOKENS_PAUSE_SECONDS = 1.0, 2.0
@@ -54,26 +59,21 @@ class ServedAgent:
         self.system = ServedSystem(placed, self.health)
         self.definition = AgentDefinition.of(spec)
         self._lock, self._read_at = threading.Lock(), -_READER_SECONDS
-        self._reader = LakeReader(placed.lake, spec.tables)
-        contract, payments = self.definition.contract, IndexedPayments(self._reader)
+        self._reader, self._registry = LakeReader(placed.lake, spec.tables), RegistryWatch(placed)
+        contract = self.definition.contract
+        payments, alerts = IndexedPayments(self.reader, contract.entity_names), KeptAlerts(self.reader)
+        self.copies = Copies(spec.name, (alerts, payments))
         self.inbox, self.changes = Inbox(self._reader, spec, contract.entity_names), LiveChanges()
-        self._told, self.lists = self.inbox.view, AlertLists(self.inbox)
-        self.details = AlertDetails(self.inbox, payments, contract.primary_entity)
+        self._announced, self.lists = self.inbox.view, AlertLists(self.inbox)
+        self.labels = FoundLabels(self.reader, spec)
+        self.details = AlertDetails(self.inbox, payments, self.labels, alerts, contract.primary_entity)
         self.what_ifs, self.quarantined = WhatIfJobs(), WaitingRecords(placed)
         self._cases = ServedCases(CaseBook(placed))
-        self.entities = EntityPages(spec, contract.entity_names, self.inbox, payments)
-        self.frauds = KnownFrauds(self._reader, spec, contract.primary_entity)
+        self.entities = EntityPages(contract.entity_names, self.inbox, payments, self.labels)
+        self.frauds = KnownFrauds(self._reader, self.labels, contract.primary_entity)
         self.follower = Follower(placed) if scores else None
         self._pace = _PACE_SECONDS if placed.lake.is_local else _PACE_IN_A_STORE_SECONDS
-        self._workers = [
-            self._worker("inbox", self._follow, Condition.INBOX_STALE),
-            self._worker("audit", self._flush, Condition.AUDIT_FAILING),
-            self._worker("tokens", self._read_tokens, Condition.TOKENS_UNREADABLE, _TOKENS_PAUSE_SECONDS),
-        ]
-        self._has_followed = self.follower is None
-        if self.follower is not None:
-            work = partial(self._go_on, self.follower)
-            self._workers.append(self._worker("score", work, Condition.FOLLOWER_STALE))
+        self._workers, self._has_followed = list(self._followers()), self.follower is None
 
     @property
     def placed(self) -> PlacedAgent:
@@ -113,6 +113,15 @@ class ServedAgent:
                 self._reader, self._read_at = self._reader.anew(), now
             return self._reader
 
+    def in_force(self) -> AgentSpec:
+        """Return the version in force; the registry is read where it has changed.
+
+        Raises:
+            FlagstreamError: the lake's folder is gone, or the registry cannot be read.
+        """
+        self._folder.check()
+        return self._registry.refresh().active or self.spec
+
     def wrote(self) -> None:
         """Have the next reader see what was just written, by a client or by the agent."""
         with self._lock:
@@ -143,15 +152,18 @@ class ServedAgent:
         try:
             self.inbox.refresh()
         finally:
-            self._tell_followers()
+            self._notify_followers()
         return self._pace
 
-    def _tell_followers(self) -> None:
+    def _notify_followers(self) -> None:
         """Alerts are news also where their labels could not be read."""
-        if self.inbox.view is not self._told:
-            self._told = self.inbox.view
+        if self.inbox.view is not self._announced:
+            self._announced = self.inbox.view
             self.wrote()  # who follows asks about an alert as soon as they hear of it
             self.changes.notify()
+
+    def _copy(self) -> float:
+        return 0.0 if self.copies.go_on() else self._pace
 
     def _go_on(self, follower: Follower) -> float:
         follower.refresh()
@@ -168,6 +180,14 @@ class ServedAgent:
         self._folder.check()
         self.tokens.refresh()
         return _TOKENS_SECONDS
+
+    def _followers(self) -> Iterator[Worker]:
+        yield self._worker("inbox", self._follow, Condition.INBOX_STALE)
+        yield self._worker("copies", self._copy, Condition.COPIES_STALE)
+        yield self._worker("audit", self._flush, Condition.AUDIT_FAILING)
+        yield self._worker("tokens", self._read_tokens, Condition.TOKENS_UNREADABLE, _TOKENS_PAUSE_SECONDS)
+        if self.follower is not None:
+            yield self._worker("score", partial(self._go_on, self.follower), Condition.FOLLOWER_STALE)
 
     def _worker(
         self, name: str, work: Callable[[], float], condition: Condition, pause: float = LONGEST_PAUSE_SECONDS

@@ -43,13 +43,18 @@ async def live() -> str:
 
 @serving_router.get("/readyz", response_class=PlainTextResponse)
 async def ready(request: Request) -> PlainTextResponse:
-    """Say whether the server has read what it serves, and which conditions it stands under."""
+    """Say whether the server has read what it serves, and which conditions it stands under.
+
+    Pages and endpoints answer while alerts and payments are being copied.
+    """
     server = request.app.state.server
     missing = why_not_ready(server.agents.values())
     if missing is not None:
         return PlainTextResponse(f"{missing}\n", HTTPStatus.SERVICE_UNAVAILABLE)
-    held = [state for each in server.agents.values() for state in each.health.active]
-    return PlainTextResponse("".join(f"{each.condition}\n" for each in held) or "ok\n")
+    held = [state.condition for each in server.agents.values() for state in each.health.active]
+    copied = [(each.name, each.copies.progress) for each in server.agents.values()]
+    lines = [*held, *(f"copying {name}: {progress}" for name, progress in copied if progress)]
+    return PlainTextResponse("".join(f"{each}\n" for each in lines) or "ok\n")
 
 
 @serving_router.get("/v1/me")

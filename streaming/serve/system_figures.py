@@ -120,18 +120,20 @@ class LakeFigures(BaseModel):
     labels: LabelsOfAgent
 
 
-def lake_figures(agent: PlacedAgent, seen: SeenInput | None, now: datetime) -> LakeFigures:
+def lake_figures(
+    agent: PlacedAgent, reader: LakeReader, seen: SeenInput | None, now: datetime
+) -> LakeFigures:
     """Read how an agent is.
 
     Args:
         agent: read beside whoever runs it.
+        reader: of its lake.
         seen: how far its topics go.
         now: the current time.
 
     Raises:
         FlagstreamError: the lake cannot be read.
     """
-    reader = LakeReader(agent.lake, agent.spec.tables)
     recent, written = recent_batches(reader, _BATCHES), newest_checkpoint(agent.settings.profiles(agent.name))
     return LakeFigures(
         newest_record_at=_newest_record(reader),

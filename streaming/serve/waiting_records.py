@@ -9,7 +9,7 @@ import polars as pl
 
 from schemas.lake_tables import Table
 from streaming.delta.lake_reader import LakeReader
-from streaming.delta.stored import change_mark
+from streaming.delta.table_versions import change_mark
 from streaming.home.placed_agent import PlacedAgent
 from streaming.quarantine.paging import in_page_order
 from streaming.quarantine.requests import read_requests
@@ -34,7 +34,7 @@ class WaitingRecords:
     """
 
     def __init__(self, agent: PlacedAgent) -> None:
-        reader = LakeReader(agent.lake, agent.spec.tables)
+        reader = LakeReader.of(agent)
         self._places = [reader.place(each) for each in _TABLES]
         self._lock = threading.Lock()
         self._held: _Held | None = None

@@ -7,10 +7,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from schemas.errors import ConflictError, FlagstreamError, NotFoundError
+from schemas.instants import Clock, utc_now
 from streaming.history.replay_runs import OnProgress
 from streaming.history.what_if_report import WhatIf
 
@@ -68,7 +69,7 @@ class WhatIfJobs:
         clock: current time, timezone-aware.
     """
 
-    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, clock: Clock = utc_now) -> None:
         self._clock, self._lock = clock, threading.Lock()
         self._jobs: OrderedDict[str, WhatIfJob] = OrderedDict()
         self._threads: list[threading.Thread] = []

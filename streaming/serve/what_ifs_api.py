@@ -25,7 +25,6 @@ from streaming.serve.spec_differences import SpecDifference, differences
 from streaming.serve.what_if_jobs import JobState, WhatIfJob, WhatIfJobs
 from streaming.versions.arithmetic import with_arithmetic
 from streaming.versions.registry import check_replaceable
-from streaming.versions.registry_watch import spec_in_force
 
 what_ifs_router = APIRouter(prefix="/v1/what-ifs", tags=["what-ifs"])
 Reading = Annotated[Call, needs("read")]
@@ -74,7 +73,7 @@ class WhatIfStatus(BaseModel):
 @what_ifs_router.post("", status_code=HTTPStatus.ACCEPTED)
 def start_what_if(call: Operating, order: WhatIfOrder) -> WhatIfStatus:
     """Begin to decide a span again under a changed spec; nobody is asked, recorded answers are used."""
-    agent, before = call.agent, spec_in_force(call.agent.placed)
+    agent, before = call.agent, call.agent.in_force()
     candidate = candidate_of(before, order.changes)
     AgentDefinition.load(with_arithmetic(candidate, agent.placed), _WHERE)  # what it cannot use is said now
     begin, end = _plain(order.from_time, "from_time"), _plain(order.to_time, "to_time")

@@ -18,6 +18,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO
 
+from schemas.instants import Clock, utc_now
+
 
 class Condition(StrEnum):
     """Everything that can be wrong with an agent that goes on running; docs/operations.md explains each."""
@@ -28,6 +30,8 @@ class Condition(StrEnum):
     STORE_AWAY = "store_away"
     REGISTRY_UNREADABLE = "registry_unreadable"
     SCHEMA_REGISTRY_AWAY = "schema_registry_away"
+    CLUSTER_AWAY = "cluster_away"
+    EXECUTORS_FAILING = "executors_failing"
     MODEL_AWAY = "model_away"
     MODEL_FAILING = "model_failing"
     RESTARTING = "restarting"
@@ -49,6 +53,7 @@ class Condition(StrEnum):
     AUDIT_FAILING = "audit_failing"
     TOKENS_UNREADABLE = "tokens_unreadable"
     INBOX_STALE = "inbox_stale"
+    COPIES_STALE = "copies_stale"
     ROUTE_STALLED = "route_stalled"
     FOLLOWER_STALE = "follower_stale"
 
@@ -62,6 +67,7 @@ WAITING = frozenset(
         Condition.ANOTHER_RUN,
         Condition.DISK_UNUSABLE,
         Condition.STORE_AWAY,
+        Condition.CLUSTER_AWAY,
         Condition.RESTARTING,
     }
 )
@@ -90,12 +96,12 @@ class Health:
         self,
         file: Path | None = None,
         changed: Callable[[Condition, ActiveCondition | None], None] = lambda _, __: None,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Clock = utc_now,
     ) -> None:
         self._file, self._changed, self._clock = file, changed, clock
         self._lock = threading.Lock()
         self._active: dict[Condition, ActiveCondition] = {}
-        self._told: dict[Condition, set[str]] = {}
+        self._reported: dict[Condition, set[str]] = {}
         self._running = None if file is None else _mark_running(file)
         self._write()
 
@@ -141,7 +147,7 @@ class Health:
         with self._lock:
             if self._active.pop(condition, None) is None:
                 return
-            del self._told[condition]
+            del self._reported[condition]
             self._write()
         self._notify(condition, None)
 
@@ -154,12 +160,12 @@ class Health:
 
     def _is_news(self, condition: Condition, cause: str) -> bool:
         """Say whether a condition has not had this cause since it began, as far as that is remembered."""
-        told = self._told.setdefault(condition, set())
-        if cause in told:
+        reported = self._reported.setdefault(condition, set())
+        if cause in reported:
             return False
-        if len(told) == _MOST_CAUSES:
-            told.clear()
-        told.add(cause)
+        if len(reported) == _MOST_CAUSES:
+            reported.clear()
+        reported.add(cause)
         return True
 
     def _notify(self, condition: Condition, state: ActiveCondition | None) -> None:

@@ -25,6 +25,7 @@ def stop_on_interrupt(
     stop: threading.Event,
     waiting: Callable[[], bool] = lambda: False,
     doing: str = "finishing the current batch",
+    then: str = "the next run finishes what is open",
 ) -> Iterator[None]:
     """Set `stop` on the first SIGINT or SIGTERM, leave the process at once on the second.
 
@@ -35,8 +36,9 @@ def stop_on_interrupt(
         waiting: whether the current batch waits for something that is away: then the process leaves after a
             few seconds, with 0, whether or not the work has come to its end.
         doing: what is done until the work stops, for people.
+        then: what becomes of the rest where the process leaves, for people.
     """
-    request = _StopRequest(stop, waiting, doing)
+    request = _StopRequest(stop, waiting, (doing, then))
     try:
         with _handled(request.handle, signal.SIGINT, signal.SIGTERM):
             yield
@@ -47,14 +49,15 @@ def stop_on_interrupt(
 class _StopRequest:
     """What the first signal asks for; see stop_on_interrupt."""
 
-    def __init__(self, stop: threading.Event, waiting: Callable[[], bool], doing: str) -> None:
-        self._stop, self._waiting, self._left, self._doing = stop, waiting, threading.Event(), doing
+    def __init__(self, stop: threading.Event, waiting: Callable[[], bool], said: tuple[str, str]) -> None:
+        self._stop, self._waiting, self._left = stop, waiting, threading.Event()
+        self._doing, self._then = said
         self._interrupted, self._asking = False, list[threading.Thread]()
 
     def handle(self, _: int, __: FrameType | None) -> None:
         """Ask the work to stop; the second time, leave."""
         if self._interrupted:
-            _leave("stopped at once", _INTERRUPTED)
+            _leave(f"stopped at once; {self._then}", _INTERRUPTED)
         self._interrupted = True
         # No worker, which takes locks. In a thread of its own: the handler may have interrupted a wait that
         # holds the event's lock.
@@ -71,7 +74,7 @@ class _StopRequest:
         self._stop.set()
         log("stopping", f"{self._doing}; press Ctrl-C again to stop at once")
         if self._waiting() and not self._left.wait(_LEAVING_SECONDS):
-            _leave("stopped while waiting", 0)
+            _leave(f"stopped while waiting; {self._then}", 0)
 
 
 @contextmanager
@@ -85,7 +88,7 @@ def ended_on_leaving(end: Callable[[], object]) -> Iterator[None]:
 
 
 def _leave(how: str, code: int) -> None:
-    last_words("stopped", f"{how}; the next run finishes what is open")
+    last_words("stopped", how)
     _end_services()
     os._exit(code)
 

@@ -12,6 +12,7 @@ What becomes of a run when an attempt fails:
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -94,14 +95,14 @@ class Supervisor:
 
     def _all_there(self) -> bool:
         """Wait until nothing is missing; False when `stop` came first."""
-        looks = 0
+        tries = 0
         while not self._stop.is_set():
             missing = self._missing()
             if missing is None:
                 return True
             self._check_patience(RetryableError(missing))
-            looks += 1
-            self._stop.wait(pause_after(looks, _LONGEST_WAIT_SECONDS))
+            tries += 1
+            self._stop.wait(pause_after(tries, _LONGEST_WAIT_SECONDS))
         return False
 
     def _missing(self) -> str | None:
@@ -128,6 +129,7 @@ class Supervisor:
             self._health.begins(Condition.RESTARTING, cause_of(fault))
         self._check_patience(fault)
         self._failures += 1
+        gc.collect()  # what failed holds its batch, in a circle of a fault and its frames
         self._stop.wait(pause_after(self._failures, _LONGEST_PAUSE_SECONDS))
 
     def _may_pass(self, fault: BaseException) -> bool:

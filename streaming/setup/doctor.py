@@ -11,15 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.model.local_llm import weights_file
-from schemas.errors import MachineError, RetryableError
+from schemas.errors import ConfigurationError, MachineError, RetryableError
 from schemas.llm import Llm
 from schemas.spec import AgentSpec
+from streaming.arrays.fingerprint import machine_fingerprint
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.brokers import properties_of
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings, find_java
 from streaming.kafka.grants import principal_of
 from streaming.kafka.presence import metadata_of
 from streaming.kafka.rights import missing_grants
+from streaming.setup.cluster import check_cluster, master_away
 from streaming.setup.downloads import LOCK_FILE, check_jars, jar_paths, locked_jars
 from streaming.setup.machine_checks import (
     CheckResult,
@@ -32,8 +35,8 @@ from streaming.setup.machine_checks import (
     check_port,
     check_proxy,
     check_python,
+    check_result,
     check_state,
-    finding,
 )
 from streaming.setup.machine_limits import machine_limits
 from streaming.setup.process import nearest_existing, write_fault
@@ -61,6 +64,7 @@ def check_machine(settings: Settings, spec: AgentSpec | None = None) -> list[Che
         check_python(sys.version_info),
         check_java(find_java),
         check_cores(limits),
+        check_arithmetic(),
         check_memory(limits),
         check_open_files(),
         check_port(),
@@ -73,10 +77,16 @@ def check_machine(settings: Settings, spec: AgentSpec | None = None) -> list[Che
         check_jar_folder(settings.jars_broker),
         check_kafka(settings),
         *([] if spec is None else [check_rights(PlacedAgent(settings, spec))]),
+        *([] if spec is None else check_execution(PlacedAgent(settings, spec))),
         check_llm(settings),
-        *([] if settings.kept.is_local else [check_store(settings.kept)]),
+        *([] if settings.kept.is_local else [check_keys(settings, spec), check_store(settings.kept)]),
         *([] if settings.audit_anchor is None else [check_anchor(settings.audit_anchor, settings)]),
     ]
+
+
+def check_arithmetic() -> CheckResult:
+    """Which bits this machine computes; what each batch was computed on is in `flagstream status`."""
+    return CheckResult("arithmetic", True, f"fingerprint {machine_fingerprint()}")
 
 
 def check_jar_folder(folder: Path, lock: Path = LOCK_FILE) -> CheckResult:
@@ -128,6 +138,31 @@ def check_rights(agent: PlacedAgent) -> CheckResult:
     return CheckResult(name, True, f"those that {agent.name} needs on topics and groups")
 
 
+def check_execution(agent: PlacedAgent) -> list[CheckResult]:
+    """Whether a Spark cluster can do what an agent needs, and a master answers; nothing without a cluster."""
+    name, settings = "Spark cluster", agent.settings
+    if settings.cluster is None:
+        return []
+    try:
+        check_cluster(AgentDefinition.of(agent.spec).contract, settings.kafka, settings.environ)
+    except ConfigurationError as fault:
+        return [CheckResult(name, False, fault.problem, "docs/cluster.md says what is refused, and why")]
+    away, master = master_away(settings.cluster), settings.cluster.master
+    advice = "start it, or correct cluster.master; a run waits for it"
+    return [check_result(name, away is None, away or f"{master} answers", advice)]
+
+
+def check_keys(settings: Settings, spec: AgentSpec | None) -> CheckResult:
+    """Whether the keys are given that are made beside a lake in a folder, and never in a store."""
+    wanted = {"FLAGSTREAM_AUDIT_KEY": settings.audit_key}
+    if spec is not None and spec.llm.provider != "none":
+        wanted["FLAGSTREAM_PSEUDONYM_KEY"] = settings.pseudonym_key
+    missing = " and ".join(name for name, key in wanted.items() if key is None)
+    found = f"not set: {missing}" if missing else f"{' and '.join(wanted)} set"
+    advice = "set to what `openssl rand -hex 32` prints, once for all machines, and keep it"
+    return check_result("keys", not missing, found, advice)
+
+
 def check_store(place: Place) -> CheckResult:
     """Whether a store can do what a lake asks of it; where a permission is missing it is named."""
     return _of_trials("store", place, try_store(place))
@@ -141,7 +176,7 @@ def check_anchor(place: Place, settings: Settings) -> CheckResult:
     fault = write_fault(place.path)
     found = str(place) if fault is None else f"{place}: {fault.strerror}"
     advice = f"let this user write {place}, or name another folder in FLAGSTREAM_AUDIT_ANCHOR"
-    return finding(name, fault is None, found, advice)
+    return check_result(name, fault is None, found, advice)
 
 
 def _of_trials(name: str, place: Place, found: Sequence[StoreTrial]) -> CheckResult:
@@ -151,6 +186,8 @@ def _of_trials(name: str, place: Place, found: Sequence[StoreTrial]) -> CheckRes
     needs = dict.fromkeys(each.needs for each in wrong if each.needs)
     said = "; ".join(f"{each.operation}: {each.fault}" for each in wrong)
     advice = f"grant {'; '.join(needs)}" if needs else "docs/stores.md says what a store must do"
+    if needs and len(wrong) == len(found):
+        advice = f"see whether this is the right login, to which nothing is permitted, or {advice}"
     return CheckResult(name, False, f"{place}: {said}", advice)
 
 
@@ -168,7 +205,7 @@ def check_llm(settings: Settings) -> CheckResult:
 
 def _check_bootstrap(bootstrap: str) -> CheckResult:
     try:
-        brokers = len(metadata_of(bootstrap, _ANSWER_SECONDS).brokers)
+        brokers = len(metadata_of(bootstrap, _ANSWER_SECONDS, advice="").brokers)
     except RetryableError as fault:
         advice = (
             "start that Kafka, or unset FLAGSTREAM_KAFKA to use the embedded broker"

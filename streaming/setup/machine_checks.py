@@ -50,7 +50,7 @@ def check_python(version: Sequence[int | str]) -> CheckResult:
     """Python 3.11 to 3.14; `version` starts with major and minor."""
     ok = _PYTHON <= (version[0], version[1]) < _PYTHON_BELOW
     found = f"{platform.python_version()} ({platform.machine()})"
-    return finding("Python", ok, found, "install Python 3.11, 3.12, 3.13 or 3.14")
+    return check_result("Python", ok, found, "install Python 3.11, 3.12, 3.13 or 3.14")
 
 
 def check_java(find: Callable[[], str]) -> CheckResult:
@@ -73,7 +73,7 @@ def check_java(find: Callable[[], str]) -> CheckResult:
     version = _JAVA_VERSION.search(said)
     found = f"{version[1]}{version[2]} ({java})" if version else f"{java} does not tell its version"
     fits = version is not None and _JDK <= int(version[1]) <= _NEWEST_JDK
-    return finding("JDK", fits, found, advice)
+    return check_result("JDK", fits, found, advice)
 
 
 def check_cores(limits: MachineLimits) -> CheckResult:
@@ -91,7 +91,7 @@ def check_memory(limits: MachineLimits) -> CheckResult:
     )
     if limits.memory < limits.shared_memory:
         found = f"{gibibytes(limits.memory)} granted to this container of {gibibytes(limits.shared_memory)}"
-    return finding("memory", limits.memory >= _MEMORY_BYTES, found, "grant 4 GiB or more")
+    return check_result("memory", limits.memory >= _MEMORY_BYTES, found, "grant 4 GiB or more")
 
 
 def check_open_files(limits: tuple[int, int] | None = None) -> CheckResult:
@@ -105,7 +105,7 @@ def check_open_files(limits: tuple[int, int] | None = None) -> CheckResult:
     most = max(soft, hard)  # a process may raise its own
     ok = unlimited or most >= LEAST_OPEN_FILES
     advice = f"raise it to {LEAST_OPEN_FILES} or more: `ulimit -n`, LimitNOFILE= or --ulimit nofile="
-    return finding("open files", ok, "unlimited" if unlimited else f"{most:,}", advice)
+    return check_result("open files", ok, "unlimited" if unlimited else f"{most:,}", advice)
 
 
 def check_port(bind: str = "127.0.0.1") -> CheckResult:
@@ -123,14 +123,14 @@ def check_port(bind: str = "127.0.0.1") -> CheckResult:
 def check_disk(folder: Path, free: int) -> CheckResult:
     """At least 2 GiB of `free` bytes for the folder that holds the state."""
     advice = f"free some space, or name another place than {folder} with --home"
-    return finding("disk", free >= _DISK_BYTES, f"{gibibytes(free)} free for {folder}", advice)
+    return check_result("disk", free >= _DISK_BYTES, f"{gibibytes(free)} free for {folder}", advice)
 
 
 def check_state(folder: Path) -> CheckResult:
     """Whether the folder that holds the state can be made and written, as a run does at its start."""
     fault = write_fault(folder)
     found = f"{folder} can be written" if fault is None else f"{folder}: {fault.strerror}"
-    return finding(
+    return check_result(
         "state", fault is None, found, f"name a folder that this user may write with {HOME_SETTINGS}"
     )
 
@@ -140,7 +140,7 @@ def check_home(folder: Path, mounts: Path = MOUNTS) -> CheckResult:
     kind = file_system_of(folder, mounts)
     found = "unknown" if kind is None else kind
     advice = f"its locks keep no two agents apart: name another place than {folder} with --home"
-    return finding("file system", not is_refused(kind), found, advice)
+    return check_result("file system", not is_refused(kind), found, advice)
 
 
 def check_proxy(proxies: Mapping[str, str] | None = None) -> CheckResult:
@@ -166,7 +166,7 @@ def check_proxy(proxies: Mapping[str, str] | None = None) -> CheckResult:
         return CheckResult("proxy", False, f"{proxy.host} does not answer: {why}", advice)
 
 
-def finding(name: str, ok: bool, found: str, advice: str) -> CheckResult:
+def check_result(name: str, ok: bool, found: str, advice: str) -> CheckResult:
     """Return what a check found, with the advice where it is needed."""
     return CheckResult(name, ok, found, "" if ok else advice)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from streaming.home.brokers import by_aws_iam, java_options_of, secret_names_of
@@ -13,6 +14,7 @@ from streaming.jvm.class_archive import ClassArchive
 from streaming.jvm.launching import Jvm, class_path, launch_jvm, places_of_files
 from streaming.setup.downloads import jar_paths
 from streaming.setup.machine_limits import machine_limits
+from streaming.setup.plan_rules import rules_left_out
 
 _LOGGING = """\
 rootLogger.level = warn
@@ -31,7 +33,7 @@ appender.file.strategy.max = 2
 """
 
 # Whatever zone, language and encoding the machine has.
-_EVERYWHERE_THE_SAME = (
+EVERYWHERE_THE_SAME = (
     "-Duser.timezone=UTC",
     "-Duser.language=en",
     "-Duser.country=US",
@@ -83,7 +85,7 @@ def launch_spark(
         f"-Xmx{heap}",
         "-XX:+ExitOnOutOfMemoryError",  # what is left of a JVM after that does nothing in earnest
         f"-Dderby.system.home={scratch}",
-        *_EVERYWHERE_THE_SAME,
+        *EVERYWHERE_THE_SAME,
         f"-Dlog4j2.configurationFile={logging}",
         *places_of_files(scratch),
     ]
@@ -117,7 +119,25 @@ def configuration_of(work_dir: Path, driver_memory: str | None = None) -> dict[s
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.streaming.metricsEnabled": "false",
         "spark.sql.streaming.noDataMicroBatches.enabled": "false",
+        **_for_small_batches(),
     }
+
+
+def _for_small_batches() -> dict[str, str]:
+    return {
+        "spark.sql.optimizer.excludedRules": rules_left_out(),
+        # By its newer interface Hadoop starts five processes for each file, and by either it would keep a
+        # checksum beside it: more than ten processes per batch, between events and their alerts.
+        "spark.sql.streaming.checkpointFileManagerClass": checkpoint_files_in(version("pyspark")),
+        "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    }
+
+
+def checkpoint_files_in(spark: str) -> str:
+    """Return the class of a version of Spark that writes checkpoints by Hadoop's older interface."""
+    moved = tuple(map(int, spark.split(".")[:2])) >= (4, 1)
+    package = "org.apache.spark.sql.execution.streaming" + (".checkpointing" if moved else "")
+    return f"{package}.FileSystemBasedCheckpointFileManager"
 
 
 def _log_to_file(scratch: Path) -> Path:

@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
 from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -31,14 +30,11 @@ from schemas.errors import ConfigurationError, StoreError
 from streaming.store.access import Access
 from streaming.store.credentials import KEYS, PROFILES, provider_of
 from streaming.store.faults import fault_of_store, first_line, lacks_bucket, not_admitted, passes
-from streaming.store.options import retry_config
+from streaming.store.options import DEFAULTS, retry_config
 from streaming.store.place import Place
 
 _Items = tuple[tuple[str, str], ...]
 
-# An answer, or that there is none, within about half a minute: whoever waits longer says so meanwhile.
-_RETRIES = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
-_CLIENT = {"timeout": "30s", "connect_timeout": "5s"}
 # Given to a client, they put those of the environment out of force, so these are given as well.
 _OF_CLIENT = re.compile(
     r"^(?:aws_|azure_)?(allow_http|allow_invalid_certificates|connect_timeout|timeout|pool_idle_timeout|"
@@ -80,13 +76,13 @@ def _client(root: str, options: _Items, given: _Items, environment: _Items) -> O
     """Another environment makes another client."""
     named = {name: value for name, value in options if not _RETRY_NAMES.match(name)}
     named |= {name.lower(): value for name, value in given if name not in (*KEYS, *PROFILES)}
-    around = {name.lower(): value for name, value in environment}
+    around = DEFAULTS | {name.lower(): value for name, value in environment}
     provider = provider_of(dict(given), dict(environment)) if root.startswith("s3:") else None
     return from_url(
         root,
         config=cast("Any", {name: value for name, value in named.items() if not _OF_CLIENT.match(name)}),
-        client_options=cast("Any", _CLIENT | _client_options(around) | _client_options(named)),
-        retry_config=cast("Any", _RETRIES | retry_config(dict(options))),
+        client_options=cast("Any", _client_options(around) | _client_options(named)),
+        retry_config=cast("Any", retry_config(DEFAULTS | dict(options))),
         credential_provider=cast("Any", provider),
     )
 
@@ -119,6 +115,6 @@ def _translated(fault: Exception, place: Place) -> Exception:
         return not_admitted(text, place)
     said = first_line(text)
     unusable = isinstance(fault, NotSupportedError | InvalidPathError | UnknownConfigurationKeyError)
-    if unusable or ": Missing" in said:
+    if unusable or ": Missing" in said or "Invalid Access Key" in said:
         return ConfigurationError(said, where=place.uri)
     return fault_of_store(text, place) or StoreError(f"{place}: {said}")

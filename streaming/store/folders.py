@@ -12,6 +12,9 @@ from typing import Protocol
 
 from streaming.store.place import Place
 
+ARTEFACTS = "artefacts"  # trained models, below a lake or a snapshot
+BASE = "base"  # below profiles: as they stood at the first transaction that retention has left
+
 
 class Folders(Protocol):
     """Whole folders below one place, by name.

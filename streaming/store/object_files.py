@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
@@ -33,7 +34,7 @@ class ObjectFiles:
             got = obstore.get(self._client, self._key(name))
             if got.meta["size"] > MOST_BYTES:
                 raise ConfigurationError(f"larger than {MOST_BYTES:,} bytes", where=str(self.place / name))
-            return FileState(bytes(got.bytes()), _mark(got.meta))
+            return FileState(bytes(got.bytes()), mark_of(got.meta))
         return None
 
     def create(self, name: str, content: bytes) -> FileState | None:
@@ -84,10 +85,20 @@ class ObjectFiles:
                 # Perhaps since it has taken the same before, and the answer was lost.
                 found = self.read(name)
                 return found if found is not None and found.content == content else None
-        return FileState(content, _mark(done))
+        return FileState(content, mark_of(done))
 
 
-def _mark(known: ObjectMeta | PutResult) -> UpdateVersion:
+def mark_of(known: ObjectMeta | PutResult) -> UpdateVersion:
     """Return the condition of a later replacement; what a store does not know is left out."""
     named = {name: known.get(name) for name in ("e_tag", "version")}
     return cast("UpdateVersion", {name: value for name, value in named.items() if value is not None})
+
+
+def delete_objects(client: ObjectStore, keys: Sequence[str]) -> None:
+    """Delete objects; one that others have been quicker with keeps no other from it."""
+    try:
+        obstore.delete(client, keys)
+    except FileNotFoundError:
+        for key in keys:
+            with suppress(FileNotFoundError):
+                obstore.delete(client, key)

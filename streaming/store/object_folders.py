@@ -22,7 +22,7 @@ from obstore.store import ObjectStore
 from schemas.errors import ConfigurationError
 from streaming.store.client import client_of, key_of, store_faults
 from streaming.store.inner_folders import FoldersOfAnother
-from streaming.store.object_files import ObjectFiles
+from streaming.store.object_files import ObjectFiles, delete_objects
 from streaming.store.place import Place
 from streaming.store.spool import spooled
 
@@ -223,16 +223,7 @@ class ObjectFolders:
         below = key_of(self.place / prefix) if prefix else key_of(self.place)
         with store_faults(self.place):
             for found in obstore.list(self._client, below, chunk_size=1000):
-                self._delete([each["path"] for each in found])
-
-    def _delete(self, keys: list[str]) -> None:
-        """Delete objects; one that others have been quicker with keeps no other from it."""
-        try:
-            obstore.delete(self._client, keys)
-        except FileNotFoundError:
-            for key in keys:
-                with suppress(FileNotFoundError):
-                    obstore.delete(self._client, key)
+                delete_objects(self._client, [each["path"] for each in found])
 
 
 def _is_in(file: str, part: str) -> bool:

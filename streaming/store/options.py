@@ -10,7 +10,7 @@ from typing import Any
 from schemas.errors import ConfigurationError, nearest
 
 # An answer, or that there is none, within about half a minute: whoever waits longer says so meanwhile.
-DEFAULTS: Mapping[str, str] = {
+DEFAULTS: dict[str, str] = {
     "timeout": "30s",
     "connect_timeout": "5s",
     "max_retries": "4",
@@ -28,15 +28,8 @@ MEANINGS: Mapping[str, str] = {
 _DURATION = re.compile(r"(\d+)(ms|s|m)")
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes"}
 _NUMBER = re.compile(r"\d+")
-_KNOWN = {
-    "timeout": _DURATION,
-    "connect_timeout": _DURATION,
-    "retry_timeout": _DURATION,
-    "max_retries": _NUMBER,
-    "backoff_config.init_backoff": _DURATION,
-    "backoff_config.max_backoff": _DURATION,
-    "backoff_config.base": _NUMBER,
-}
+_COUNTS = {"max_retries", "backoff_config.base"}
+_KNOWN = {name: _NUMBER if name in _COUNTS else _DURATION for name in MEANINGS}
 
 
 def store_options(given: str, where: str) -> dict[str, str]:

@@ -17,11 +17,12 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 
 from schemas.errors import FencedError, FlagstreamError
+from schemas.instants import Clock, utc_now
 from streaming.store.files import Files, FileState
 
 TAKEOVER_SECONDS = 30.0
@@ -92,7 +93,7 @@ class Owner:
         *,
         takeover: float = TAKEOVER_SECONDS,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Clock = utc_now,
         host: str | None = None,
     ) -> None:
         self._files, self._name, self._locks, self._agent = files, f"{agent}.json", locks, agent
@@ -112,7 +113,7 @@ class Owner:
         """Take the record where that may be; else say who holds it."""
         if self._held is not None:
             return None
-        found = self._look()
+        found = self._read_record()
         record = None if found is None else OwnerRecord.parse(found.content)
         if found is not None and record is not None and not self._may_take(record, found.content):
             return f"waiting for another run of this agent: {record.who}"
@@ -143,7 +144,7 @@ class Owner:
             self._held = None
         self._unlock()
 
-    def _look(self) -> FileState | None:
+    def _read_record(self) -> FileState | None:
         """Read the record; time for which nobody looked counts as two beats at most.
 
         While it cannot be read, its holder cannot move it either.

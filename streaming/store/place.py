@@ -9,15 +9,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
+from schemas.addresses import scheme_of
 from schemas.errors import ConfigurationError
 
 _REMOTE = ("s3", "az", "abfss")
 _SPELT = {"s3a": "s3", "s3n": "s3", "azure": "az", "abfs": "abfss", "adl": "abfss"}
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*):")
 _VOLUME = re.compile(r"(?:file:)?/*(?:dbfs:/+)?(?:Volumes|dbfs)/|dbfs:")
 _NOT_TRIED = ("gs", "gcs")
+_BUCKET = re.compile(r"[A-Za-z0-9._-]+")
+# Delta's library stops at the former in a name, and reads the latter as another one than the store's client.
+_UNUSABLE = re.compile(r"[\[\]^|\\]|%[0-9A-Fa-f]{2}")
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,10 @@ class Place:
             ConfigurationError: a store that is not supported, or a URI that holds more than a place.
         """
         check_no_volume(given, where)
-        scheme = _scheme(given)
+        scheme = _scheme(given.strip())
         if scheme is None:
             return cls(str(resolved(Path(given), where)))
-        parts = urlsplit(given)
+        parts = _parts(given, where)
         if scheme == "file":
             return cls(_local_path(unquote(parts.path), parts.netloc, where))
         _check_scheme(scheme, where)
@@ -118,18 +121,9 @@ def check_no_volume(given: str, where: str) -> None:
         )
 
 
-def is_uri(given: str) -> bool:
-    """Whether it names a store rather than a path."""
-    found = _SCHEME.match(given)
-    return found is not None and given[found.end() :].startswith("/")
-
-
 def _scheme(given: str) -> str | None:
-    found = _SCHEME.match(given)
-    if found is None:
-        return None
-    scheme = found[1].lower()
-    return _SPELT.get(scheme, scheme)
+    found = scheme_of(given)
+    return None if found is None else _SPELT.get(found.lower(), found.lower())
 
 
 def resolved(folder: Path, where: str) -> Path:
@@ -151,6 +145,18 @@ def _local_path(path: str, host: str, where: str) -> str:
     if host not in {"", "localhost"} or not path.startswith("/"):
         raise ConfigurationError(f"expected file:///absolute/path, got a host {host!r}", where=where)
     return str(resolved(Path(path), where))
+
+
+def _parts(given: str, where: str) -> SplitResult:
+    if given != given.strip() or not given.isprintable():
+        # With a blank before it, it would be a folder of this machine.
+        raise ConfigurationError("it has blanks around it, or characters that cannot be seen", where=where)
+    try:
+        return urlsplit(given)
+    except ValueError:
+        raise ConfigurationError(
+            "expected a URI such as s3://bucket/prefix, or a path", where=where
+        ) from None
 
 
 def _check_scheme(scheme: str, where: str) -> None:
@@ -181,8 +187,10 @@ def _check_parts(given: str, scheme: str, where: str) -> None:
         raise ConfigurationError(
             "expected abfss://container@account.dfs.core.windows.net/prefix", where=where
         )
-    if not parts.netloc:
+    if scheme != "abfss" and _BUCKET.fullmatch(parts.netloc) is None:
         raise ConfigurationError(f"expected {scheme}://bucket/prefix", where=where)
+    if found := _UNUSABLE.search(parts.path):
+        raise ConfigurationError(f"a prefix cannot hold {found[0]}: name one without it", where=where)
     prefix = parts.path.removeprefix("/").removesuffix("/")
     if prefix and any(part in {"", ".", ".."} for part in prefix.split("/")):
         raise ConfigurationError("a prefix has no empty parts, and neither . nor ..", where=where)

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import ObjectStore
 
 from schemas.errors import ConfigurationError, FlagstreamError, RetryableError
 from streaming.store.access import Access
 from streaming.store.client import client_of, key_of, store_faults
+from streaming.store.faults import unknown_login
+from streaming.store.object_files import mark_of
 from streaming.store.place import Place
 
 RACERS = 16
@@ -42,7 +44,7 @@ class StoreTrial:
 def try_store(place: Place, access: Access | None = None, *, removes: bool = True) -> list[StoreTrial]:
     """Try what a lake asks of a store: whatever is written is removed, or named where it cannot be.
 
-    A store that does not answer, or has no such bucket, is asked for nothing else.
+    A store that does not answer, has no such bucket or does not know the login is asked for nothing else.
 
     Args:
         place: a prefix of an object store.
@@ -56,9 +58,37 @@ def try_store(place: Place, access: Access | None = None, *, removes: bool = Tru
         fault = _fault_of(attempt, scratch, access)
         if attempt is not _remove or removes:
             found.append(_trial(operation, permission, scratch, fault))
-        if isinstance(fault, RetryableError) or "no such bucket" in str(fault):
+        if isinstance(fault, RetryableError) or "no such bucket" in str(fault) or unknown_login(str(fault)):
             return found
     return found
+
+
+def require_atomic(place: Place) -> None:
+    """Have many create and replace one object at once, which a lake cannot do without.
+
+    That none of them is let in proves nothing: the answer to the one that was may be lost.
+
+    Raises:
+        ConfigurationError: several are let in.
+        RetryableError: the store is away.
+    """
+    scratch = place / f"trial-{uuid.uuid4().hex[:12]}"
+    with store_faults(scratch):
+        store, key = client_of(scratch), f"{key_of(scratch)}/race-0"
+        try:
+            won = _winners(store, key, "create")
+            if won <= 1:
+                held = mark_of(obstore.put(store, key, b"held", use_multipart=False))
+                won = _winners(store, key, held)
+        finally:
+            with suppress(BaseError, FileNotFoundError):
+                obstore.delete(store, key)
+    if won > 1:
+        raise ConfigurationError(
+            f"of {RACERS} that wrote one object at once, each only in place of what it knew, {won} were let "
+            "in: no lake can be kept there; see docs/stores.md, and `flagstream doctor`",
+            where=str(place),
+        )
 
 
 class _NotAtomicError(Exception):
@@ -81,6 +111,8 @@ def _trial(operation: str, permission: str, scratch: Place, fault: Exception | N
         return StoreTrial(operation)
     if isinstance(fault, _NotAtomicError):
         return StoreTrial(operation, str(fault))
+    if code := unknown_login(str(fault)):
+        return StoreTrial(operation, f"the store does not know this login ({code}): correct key and secret")
     if isinstance(fault, ConfigurationError) and "does not admit" in str(fault):
         return StoreTrial(operation, "not permitted", _permission(permission, scratch))
     return StoreTrial(operation, str(fault))
@@ -107,7 +139,7 @@ def _race_creating(store: ObjectStore, scratch: str) -> None:
 def _race_replacing(store: ObjectStore, scratch: str) -> None:
     for number in range(_RACES):
         key = f"{scratch}/race-{number}"
-        held = _mark(obstore.put(store, key, b"held", use_multipart=False))
+        held = mark_of(obstore.put(store, key, b"held", use_multipart=False))
         won = _winners(store, key, held)
         if won != 1:
             raise _NotAtomicError(f"of {RACERS} that replaced one object at once {won} were let in, not one")
@@ -131,7 +163,7 @@ def _winners(store: ObjectStore, key: str, mode: Any) -> int:
 
 def _replace(store: ObjectStore, scratch: str) -> None:
     key = f"{scratch}/replaced"
-    first = _mark(obstore.put(store, key, b"one", use_multipart=False))
+    first = mark_of(obstore.put(store, key, b"one", use_multipart=False))
     obstore.put(store, key, b"two", mode=first, use_multipart=False)
     try:
         obstore.put(store, key, b"three", mode=first, use_multipart=False)
@@ -173,11 +205,6 @@ def _put_new(store: ObjectStore, key: str, content: bytes) -> bool:
     except AlreadyExistsError:
         return False
     return True
-
-
-def _mark(result: Any) -> Any:
-    """What a store does not know is left out: it would be taken for a condition."""
-    return cast("Any", {name: result[name] for name in ("e_tag", "version") if result.get(name) is not None})
 
 
 def _permission(permission: str, scratch: Place) -> str:

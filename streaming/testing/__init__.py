@@ -9,6 +9,7 @@
 | `spoiled_store`, `store_proxy` | a proxy before one of them that delays, refuses, drops and counts |
 | `alerts` | alerts as a consumer of the topic reads them |
 | `streams` | events on a real broker, and what should become of them |
+| `spark_cluster` | a real standalone Spark cluster; its executors and workers are killed, and others join |
 | `drivers`, `killable_driver` | agents in processes of their own, killed at a step of the batch protocol |
 
 Nothing that runs in production imports this package.

@@ -54,8 +54,8 @@ def main(order: dict[str, Any]) -> int:
     endless driver goes on when everything is read, until it is struck or asked to stop.
     """
     killer = _Killer(order)
-    settings = Settings.load(Path(order["home"]), os.environ)
     spec = load_spec(Path(order["spec"]))
+    settings = Settings.load(Path(order["home"]), os.environ).under(spec)
     takeover = order.get("takeover", TAKEOVER_SECONDS)
     hooks = Hooks(killer.reached, killer.before_commit, killer.reached, takeover_seconds=takeover)
     try:

@@ -148,16 +148,14 @@ def _same(value: Given) -> Given:
     return value
 
 
-def judge(agent: PlacedAgent, transactions: Sequence[str]) -> None:
-    """Label transactions as frauds."""
+def judge(agent: PlacedAgent, transactions: Sequence[str], source: str = "test") -> None:
+    """Label transactions as frauds; a source says of each of its positions one thing."""
     rows = [
         {"transaction_id": each, "is_fraud": True, "decided_by": "bank", "source_position": place}
         for place, each in enumerate(transactions)
     ]
-    book = LabelBook(
-        LakeReader(agent.lake, agent.spec.tables).place("labels"), retention=agent.spec.replay_horizon
-    )
-    book.record(pa.Table.from_pylist(rows, schema=GIVEN), source="test")
+    book = LabelBook(LakeReader.of(agent).place("labels"), retention=agent.spec.replay_horizon)
+    book.record(pa.Table.from_pylist(rows, schema=GIVEN), source=source)
 
 
 def frame(rows: pa.Table | None) -> pl.DataFrame:

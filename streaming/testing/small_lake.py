@@ -22,7 +22,7 @@ from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import LakeTable, Stamp
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import entity_labels_schema

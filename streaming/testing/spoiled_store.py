@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -21,7 +22,7 @@ class StoreRequest:
         verb: `GET`, `PUT`, `LIST` …; a listing is a GET of a container.
         path: of the object, with its container; without the query.
         query: what follows it.
-        key: id of the key that it is signed with, empty for Azure.
+        key: id of the key that it is signed with, `token_key` of its token; empty for a key of Azure's.
         spoilt: whether it was answered in another way than the store would have.
         arrived: its place among all arrivals and ends of delays.
         let_through: the place at which its delay was over, 0 before.
@@ -55,6 +56,11 @@ lost_answer = Spoiling("lost_answer")
 refused_after_all = Spoiling("refused_after_all")
 # The store writes as if no condition had been named, as servers do that know none.
 unconditional = Spoiling("unconditional")
+
+
+def token_key(token: str) -> str:
+    """Return what stands for a token, which itself is in no list of requests."""
+    return hashlib.sha256(token.encode()).hexdigest()[:16]
 
 
 def refused(status: int, code: str = "", detail: str = "") -> Spoiling:

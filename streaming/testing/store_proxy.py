@@ -7,19 +7,21 @@ wait for the store.
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 from streaming.output.terminal import print_json
+from streaming.testing.spoiled_store import token_key
 
 _CONDITIONS = ("if-none-match", "if-match")
 _OF_A_CONNECTION = {"connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"}
@@ -118,7 +120,7 @@ class StoreHandler(BaseHTTPRequestHandler):
     def _asked_once(self, verb: str, without: tuple[str, ...]) -> tuple[HTTPResponse, bytes]:
         proxy = cast("StoreProxy", self.server)
         if self._behind is None:
-            self._behind = HTTPConnection(proxy.behind, timeout=_ANSWER_SECONDS)
+            self._behind = proxy.connection()
         body = self.body if verb == self.command else b""
         self._behind.putrequest(verb, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
@@ -133,10 +135,15 @@ class StoreHandler(BaseHTTPRequestHandler):
     def _request(self) -> dict[str, Any]:
         parts = urlsplit(self.path)
         listing = self.command == "GET" and ("list-type=" in parts.query or "comp=list" in parts.query)
-        signed = self.headers.get("Authorization", "").partition("Credential=")[2]
         verb = "LIST" if listing else self.command
-        key = signed.partition("/")[0]
+        key = _key_of(self.headers.get("Authorization", ""))
         return {"verb": verb, "path": parts.path, "query": parts.query, "key": key}
+
+
+def _key_of(authorization: str) -> str:
+    if authorization.startswith("Bearer "):
+        return token_key(authorization.removeprefix("Bearer "))
+    return authorization.partition("Credential=")[2].partition("/")[0]
 
 
 def _spoil(handler: StoreHandler, how: Mapping[str, Any]) -> None:
@@ -202,7 +209,10 @@ class StoreProxy(ThreadingHTTPServer):
 
     def __init__(self, endpoint: str) -> None:
         super().__init__(("127.0.0.1", 0), StoreHandler)
-        self.behind, self.delay = urlsplit(endpoint).netloc, 0.0
+        parts = urlsplit(endpoint)
+        self._behind, self.delay = parts.netloc, 0.0
+        # What SSL_CERT_FILE names is trusted.
+        self._trusted = ssl.create_default_context() if parts.scheme == "https" else None
         self._requests: list[dict[str, Any]] = []
         self._places = count(1)
         self._lock, self._order = threading.Lock(), dict[str, Any]()
@@ -211,6 +221,12 @@ class StoreProxy(ThreadingHTTPServer):
     def address(self) -> str:
         """Where clients find it."""
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def connection(self) -> HTTPConnection:
+        """Return a new connection to the store behind."""
+        if self._trusted is None:
+            return HTTPConnection(self._behind, timeout=_ANSWER_SECONDS)
+        return HTTPSConnection(self._behind, timeout=_ANSWER_SECONDS, context=self._trusted)
 
     def obey(self, order: Mapping[str, Any]) -> object:
         """Carry out an order: what to spoil, how long to delay, or which requests there were."""

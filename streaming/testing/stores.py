@@ -11,9 +11,8 @@ import hashlib
 import hmac
 import os
 import secrets
+import ssl
 import subprocess
-import time
-import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,15 +23,14 @@ from pathlib import Path
 
 from agent.model.child_environment import child_environment
 from agent.model.processes import free_port
-from schemas.errors import MachineError
 from streaming.store.place import Place
+from streaming.testing.running_server import running_server
 from streaming.testing.store_servers import AZURITE, GOFAKES3, VERSITYGW, installed
 
 BUCKET = "lake"
 # The account that every installation of Azure's emulator has, as its manual prints it.
 AZURE_ACCOUNT = "devstoreaccount1"
 AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-_START_SECONDS = 60.0
 _OF_STORES = ("AWS_", "AZURE_", "AZURITE_")
 
 
@@ -92,7 +90,7 @@ def gofakes3(cache: Path, folder: Path) -> Iterator[RunningStore]:
     port = free_port()
     options = ["-backend", "memory", "-host", f"127.0.0.1:{port}", "-initialbucket", BUCKET, "-quiet"]
     endpoint, command = f"http://127.0.0.1:{port}", [*installed(GOFAKES3, cache), *options]
-    with _running(command, folder / "gofakes3.log", endpoint) as process:
+    with running_server(command, folder / "gofakes3.log", endpoint) as process:
         yield _s3(endpoint, f"flagstream{secrets.token_hex(5)}".upper(), secrets.token_hex(20), process)
 
 
@@ -145,7 +143,7 @@ def _gateway(cache: Path, folder: Path, port: int) -> Iterator[tuple[str, tuple[
     # Marks lie in attributes of the files: in files beside them they would not change at the same moment.
     command += ["--iam-dir", str(users), "posix", str(kept)]
     login = {"ROOT_ACCESS_KEY_ID": key, "ROOT_SECRET_ACCESS_KEY": secret}
-    with _running(command, folder / "versitygw.log", endpoint, login) as process:
+    with running_server(command, folder / "versitygw.log", endpoint, login) as process:
         yield endpoint, (key, secret), process
 
 
@@ -157,12 +155,7 @@ def azurite(cache: Path, folder: Path) -> Iterator[RunningStore]:
         cache: folder of downloads.
         folder: for what it keeps and prints.
     """
-    port = free_port()
-    command = [*installed(AZURITE, cache), "--blobHost", "127.0.0.1", "--blobPort", str(port)]
-    command += ["--location", str(folder), "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
-    endpoint = f"http://127.0.0.1:{port}"
-    with _running(command, folder / "azurite.log", endpoint) as process:
-        _make_container(endpoint)
+    with _emulator(cache, folder) as (endpoint, process):
         environment = {
             "AZURE_STORAGE_ACCOUNT_NAME": AZURE_ACCOUNT,
             "AZURE_STORAGE_ACCOUNT_KEY": AZURE_KEY,
@@ -170,6 +163,48 @@ def azurite(cache: Path, folder: Path) -> Iterator[RunningStore]:
             "AZURITE_BLOB_STORAGE_URL": endpoint,
         }
         yield RunningStore(Place(f"az://{BUCKET}/{uuid.uuid4().hex}"), endpoint, environment, process)
+
+
+@contextmanager
+def azurite_of_identities(
+    cache: Path, folder: Path, certificate: Path, authority: Path
+) -> Iterator[RunningStore]:
+    """Run Azure's emulator over https, where it takes tokens: it checks all of them but their signatures.
+
+    Args:
+        cache: folder of downloads.
+        folder: for what it keeps and prints.
+        certificate: of 127.0.0.1, with its key, PEM.
+        authority: who has issued it, PEM.
+
+    The environment names no identity yet.
+    """
+    with _emulator(cache, folder, (certificate, authority)) as (endpoint, process):
+        environment = {
+            "AZURE_STORAGE_ACCOUNT_NAME": AZURE_ACCOUNT,
+            "AZURE_STORAGE_ENDPOINT": f"{endpoint}/{AZURE_ACCOUNT}",
+            "AZURE_ALLOW_HTTP": "true",  # a proxy before it speaks no TLS
+            "SSL_CERT_FILE": str(authority),
+        }
+        yield RunningStore(Place(f"az://{BUCKET}/{uuid.uuid4().hex}"), endpoint, environment, process)
+
+
+@contextmanager
+def _emulator(
+    cache: Path, folder: Path, secured: tuple[Path, Path] | None = None
+) -> Iterator[tuple[str, int]]:
+    """Yield the address of a running emulator with a container, and its process."""
+    port = free_port()
+    command = [*installed(AZURITE, cache), "--blobHost", "127.0.0.1", "--blobPort", str(port)]
+    command += ["--location", str(folder), "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
+    endpoint, trusted = f"http://127.0.0.1:{port}", None
+    if secured is not None:
+        endpoint, (certificate, authority) = f"https://127.0.0.1:{port}", secured
+        trusted = ssl.create_default_context(cafile=authority)
+        command += ["--oauth", "basic", "--cert", str(certificate), "--key", str(certificate)]
+    with running_server(command, folder / "azurite.log", endpoint, trusted=trusted) as process:
+        _make_container(endpoint, trusted)
+        yield endpoint, process
 
 
 @contextmanager
@@ -213,41 +248,7 @@ def _keys_of(folder: Path) -> tuple[str, str]:
     return key, secret
 
 
-@contextmanager
-def _running(
-    command: Sequence[str], log: Path, endpoint: str, more: Mapping[str, str] | None = None
-) -> Iterator[int]:
-    with log.open("ab") as out:
-        environment = {**child_environment(), **(more or {})}
-        child = subprocess.Popen(command, stdout=out, stderr=out, env=environment, cwd=log.parent)
-    try:
-        _wait_for(endpoint, child, log)
-        yield child.pid
-    finally:
-        child.kill()
-        child.wait()
-
-
-def _wait_for(endpoint: str, child: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while not _answers(endpoint):
-        if child.poll() is not None or time.monotonic() > deadline:
-            raise MachineError(f"{log.stem} did not come up: {log.read_text(errors='replace')[-500:]}")
-        time.sleep(0.02)
-
-
-def _answers(endpoint: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{endpoint}/", timeout=5):
-            return True
-    except urllib.error.HTTPError as refusal:
-        refusal.close()
-        return True
-    except OSError:
-        return False
-
-
-def _make_container(endpoint: str) -> None:
+def _make_container(endpoint: str, trusted: ssl.SSLContext | None) -> None:
     """Make the container, which neither deltalake nor obstore can: signed as Azure's shared keys are."""
     date, version = formatdate(usegmt=True), "2023-11-03"
     resource = f"/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/{BUCKET}\nrestype:container"
@@ -260,5 +261,6 @@ def _make_container(endpoint: str) -> None:
         "Authorization": f"SharedKey {AZURE_ACCOUNT}:{base64.b64encode(mac).decode()}",
     }
     address = f"{endpoint}/{AZURE_ACCOUNT}/{BUCKET}?restype=container"
-    with urllib.request.urlopen(urllib.request.Request(address, headers=headers, method="PUT"), timeout=30):
+    request = urllib.request.Request(address, headers=headers, method="PUT")
+    with urllib.request.urlopen(request, timeout=30, context=trusted):
         pass

@@ -18,7 +18,8 @@ from schemas.spec import NEWEST_ARITHMETIC, AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.maintenance import tables_below
-from streaming.delta.stored import open_for_reading, read_stored
+from streaming.delta.table_versions import open_for_reading
+from streaming.delta.whole_tables import read_stored
 from streaming.detection.scoring import Scorer
 from streaming.home.brokers import connection
 from streaming.kafka.topic import committed_messages
@@ -36,7 +37,8 @@ _FRAUDS, _UNUSUAL = 0.4, 0.03
 class Stream:
     """Sends events round by round and remembers what it sent.
 
-    Every round holds valid events, some malformed ones, and redeliveries of events sent before.
+    Every round holds valid events, some malformed ones, and redeliveries of events sent before. `busy` is the
+    share of events that one customer has beside the others.
     """
 
     bootstrap: str
@@ -45,6 +47,7 @@ class Stream:
     sent_ids: list[str] = field(default_factory=list)
     malformed: int = 0
     redelivered: int = 0
+    busy: float = 0.0
     _events: list[bytes] = field(default_factory=list)
 
     def send(self, count: int) -> None:
@@ -78,10 +81,11 @@ class Stream:
         self.sent_ids.append(identifier)
         moment = datetime.now(UTC) - timedelta(hours=6) + timedelta(seconds=number - rng.randint(0, 20))
         unusual = rng.random() < _UNUSUAL
+        customer = "busy" if self.busy and rng.random() < self.busy else f"c{rng.randint(0, 40)}"
         event = {
             "tx_id": identifier,
             "event_time": moment.isoformat(),
-            "customer_id": f"c{rng.randint(0, 40)}",
+            "customer_id": customer,
             "terminal_id": f"m{rng.randint(0, 60)}",
             "amount": round(rng.lognormvariate(3, 0.5) * (40 if unusual else 1), 2),
             "currency": "EUR",

@@ -17,7 +17,8 @@ import pyarrow as pa
 from schemas.alert_documents import alert_documents
 from schemas.loading import parse_document
 from schemas.spec import AgentSpec, load_spec
-from streaming.delta.stored import read_stored
+from streaming.delta.lake_reader import LakeReader
+from streaming.delta.whole_tables import read_stored
 from streaming.events.record_table import record_table
 from streaming.history.replay import ExactReplay
 from streaming.history.replay_runs import ReplaySpan, run_replay
@@ -89,7 +90,7 @@ class Trial:
 
     def stored(self, table: str, order: str) -> pa.Table:
         """Return a table of the lake, sorted by a column; see Tables in docs/ARCHITECTURE.md."""
-        rows = read_stored(self.placed.lake / getattr(self.placed.spec.tables, table))
+        rows = read_stored(LakeReader.of(self.placed).place(table))
         return pa.table({}) if rows is None else rows.sort_by(order)
 
     def replay(self) -> ExactReplay:

@@ -17,12 +17,6 @@ from streaming.output.redaction import keep_secret
 
 Scope = Literal["read", "triage", "operate", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
-SCOPE_MEANINGS: dict[Scope, str] = {
-    "read": "see alerts, entities, cases, figures and the audit log",
-    "triage": "label transactions and work on cases",
-    "operate": "promote and roll back versions, requeue records, run what-ifs and the planning agent",
-    "admin": "what `operate` may, and promote a version to another endpoint, policy or key",
-}
 _GRANTS: dict[Scope, frozenset[Scope]] = {
     "read": frozenset({"read"}),
     "triage": frozenset({"read", "triage"}),

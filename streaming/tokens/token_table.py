@@ -14,6 +14,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 from schemas.errors import ConfigurationError, NotFoundError
+from schemas.instants import Clock, utc_now
 from schemas.lake_tables import TABLES
 from schemas.tables import TOKENS
 from streaming.delta.lake import Stamp
@@ -26,8 +27,6 @@ from streaming.tokens.bearer import NewToken, Scope
 _STREAM = "tokens"
 _CREATED, _ENDS = "created", "ends"
 _NAMES = list(TOKENS.names)
-
-Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Token:
 
 def tokens_place(agent: PlacedAgent) -> Place:
     """Return where the tokens of an agent lie."""
-    return LakeReader(agent.lake, agent.spec.tables).place("tokens")
+    return LakeReader.of(agent).place("tokens")
 
 
 def read_tokens(reader: LakeReader) -> dict[str, Token]:
@@ -106,10 +105,10 @@ class TokenTable:
         clock: current time, timezone-aware.
     """
 
-    def __init__(self, agent: PlacedAgent, clock: Clock = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, agent: PlacedAgent, clock: Clock = utc_now) -> None:
         place = tokens_place(agent)
         self._table, self._clock = SharedTable(place, TOKENS, agent.spec.replay_horizon), clock
-        self._reader = LakeReader(agent.lake, agent.spec.tables)
+        self._reader = LakeReader.of(agent)
 
     def check_free(self, name: str) -> None:
         """Check that a token of a name may be made.

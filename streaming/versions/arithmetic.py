@@ -9,7 +9,6 @@ from streaming.batch.backfill_mark import newest_decision
 from streaming.batch.queries import newest_batch
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.pins import pinned_specs
-from streaming.delta.stored import open_version
 from streaming.home.placed_agent import PlacedAgent
 from streaming.versions.registry_table import read_entries, registry_place
 from streaming.versions.stages import staged_versions
@@ -41,11 +40,10 @@ def _as(spec: AgentSpec, other: AgentSpec) -> AgentSpec:
 
 def _newest_pinned(agent: PlacedAgent) -> AgentSpec | None:
     """Return the spec that decided the newest batch, None in a lake without one."""
-    lake, tables = agent.lake, agent.spec.tables
-    decision = newest_decision(lake, tables)
+    decision = newest_decision(agent)
     if decision is not None:
         return pinned_specs(decision.pins)[0]
     # The log of `transactions` may have been cleaned up beyond its newest batch.
-    batches = open_version(LakeReader(lake, tables).place("batches"))
+    batches = LakeReader.of(agent).at("batches")
     newest = None if batches is None else newest_batch(batches, ["pins"])
     return None if newest is None else pinned_specs(json.loads(newest["pins"]))[0]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.audit.events import is_name
+from schemas.addresses import is_uri
 from schemas.documents import is_path
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.user import user_name
-from streaming.store.place import is_uri
 from streaming.versions.arithmetic import with_arithmetic
 from streaming.versions.registry import Author, SpecRegistry
 from streaming.versions.stages import (

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from agent.audit.events import AuditEvent, is_name, is_short_sentence
 from schemas.errors import ConfigurationError, FlagstreamError
+from schemas.instants import Clock, utc_now
 from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.home.placed_agent import PlacedAgent
@@ -35,7 +35,6 @@ from streaming.versions.stages import (
     withdrawal,
 )
 
-Clock = Callable[[], datetime]
 _FIXED = ("name", "data_sources", "tables", "alerts", "replay_horizon")
 _CONSENT = "endpoint_change"
 _FIXED_LLM = ("mode", "patience", "max_concurrency", "max_output_tokens")
@@ -87,7 +86,7 @@ class SpecRegistry:
         clock: current time, timezone-aware.
     """
 
-    def __init__(self, agent: PlacedAgent, clock: Clock = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, agent: PlacedAgent, clock: Clock = utc_now) -> None:
         self._place, self._clock = registry_place(agent), clock
         self._agent = agent
 

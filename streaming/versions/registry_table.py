@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from schemas.tables import SPECS
 from streaming.delta.lake import Stamp
-from streaming.delta.lake_reader import LakeReader, open_declared, select_declared
+from streaming.delta.lake_reader import LakeReader, declared_rows
 from streaming.delta.shared_table import SharedTable
 from streaming.home.placed_agent import PlacedAgent
 from streaming.store.place import Place
@@ -23,7 +23,7 @@ _NAMES = [each.name for each in fields(Entry)]
 
 def registry_place(agent: PlacedAgent) -> Place:
     """Return the folder of an agent's registry."""
-    return LakeReader(agent.lake, agent.spec.tables).place("specs")
+    return LakeReader.of(agent).place("specs")
 
 
 def read_entries(place: Place) -> list[Entry]:
@@ -34,14 +34,8 @@ def read_entries(place: Place) -> list[Entry]:
         DataLossError: its log is gone, or the newest entry of it is torn.
         MachineError: it cannot be read.
     """
-    table = open_declared(place, "specs")
-    if table is None:
-        return []
-    rows = (
-        select_declared(table, "specs", _NAMES)
-        .sort_by([("action", "ascending"), ("version", "ascending")])
-        .to_pylist()
-    )
+    found = declared_rows(place, "specs", _NAMES)
+    rows = found.sort_by([("action", "ascending"), ("version", "ascending")]).to_pylist()
     return [Entry(**{**row, "evidence": json.loads(row["evidence"])}) for row in rows]
 
 

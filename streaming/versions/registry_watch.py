@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from schemas.errors import ConfigurationError, FlagstreamError, MachineError
 from schemas.spec import AgentSpec
-from streaming.delta.stored import change_mark
+from streaming.delta.table_versions import change_mark
 from streaming.home.placed_agent import PlacedAgent
 from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker, cause_of
@@ -76,7 +76,7 @@ class RegistryWatch:
         """Follow it no longer."""
         self._worker.close()
 
-    def look(self) -> RegistryState:
+    def refresh(self) -> RegistryState:
         """Read the registry if it may have changed since the last look, and return its state.
 
         Raises:
@@ -104,7 +104,7 @@ class RegistryWatch:
     def round(self) -> float:
         """Look once; return the seconds until the next look. Faults become a condition."""
         try:
-            self.look()
+            self.refresh()
         except (FlagstreamError, OSError) as fault:
             said = f"{cause_of(fault)}; the versions last read from it stay in force"
             self._health.begins(Condition.REGISTRY_UNREADABLE, said)
@@ -115,4 +115,4 @@ class RegistryWatch:
 
 def spec_in_force(agent: PlacedAgent) -> AgentSpec:
     """Return the active version of the agent's registry, `spec` itself where it has none."""
-    return RegistryWatch(agent).look().active or agent.spec
+    return RegistryWatch(agent).refresh().active or agent.spec

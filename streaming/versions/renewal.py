@@ -52,7 +52,7 @@ class Renewal:
                 return self._as_registered(deciders, state.active, state)
         except (ConfigurationError, MachineError) as fault:
             spec = deciders.engine.spec
-            self._tell("version_unusable", f"{fault}; version {spec.version} stays in force", spec)
+            self._log_once("version_unusable", f"{fault}; version {spec.version} stays in force", spec)
             return deciders
         changed = self._rules.changed()
         return deciders if changed is None else replace(deciders, engine=deciders.engine.with_rules(changed))
@@ -73,13 +73,15 @@ class Renewal:
         engine, canary = deciders.engine, deciders.canary
         wanted = self._engine_for(spec)
         own = canary.engine if canary is not None and canary.engine.spec.digest == spec.digest else None
-        at_hand = (own, engine, self._warm(spec.digest), self._replaced)
-        fitting = [each for each in at_hand if each is not None and wanted.scores_as(each)]
+        ready = (own, engine, self._warm(spec.digest), self._replaced)
+        fitting = [each for each in ready if each is not None and wanted.scores_as(each)]
         found = fitting[0].continued_as(wanted) if fitting else wanted
         if found.memory is not engine.memory:
             engine.close()
             self._replaced = engine
-        self._tell("version_active", f"version {spec.version} takes over from {engine.spec.version}", spec)
+        self._log_once(
+            "version_active", f"version {spec.version} takes over from {engine.spec.version}", spec
+        )
         return found
 
     def _beside(self, engine: Engine, before: Canary | None, spec: AgentSpec) -> Engine:
@@ -87,7 +89,7 @@ class Renewal:
             return before.engine
         wanted, warm = self._canary_for(spec), self._warm(spec.digest)
         text = f"version {spec.version} decides a share beside {engine.spec.version}"
-        self._tell("version_in_canary", text, spec)
+        self._log_once("version_in_canary", text, spec)
         if warm is not None and wanted.scores_as(warm):
             return warm.continued_as(wanted)
         if wanted.scores_as(engine):
@@ -101,7 +103,7 @@ class Renewal:
         before.engine.close()
         before.engine.checkpoints.folders.drop_all()
 
-    def _tell(self, event: str, text: str, spec: AgentSpec) -> None:
+    def _log_once(self, event: str, text: str, spec: AgentSpec) -> None:
         """Log it, not once more with every batch."""
         if text != self._logged:
             self._logged = text

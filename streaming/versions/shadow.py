@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.instants import Clock
 from schemas.spec import AgentSpec
 from schemas.tables import SHADOW
 from streaming.batch.closed_batches import ClosedBatches
@@ -75,7 +76,7 @@ class Shadow:
         registry: RegistryWatch,
         engine_for: Callable[[AgentSpec], Engine],
         retention: timedelta,
-        clock: Callable[[], datetime],
+        clock: Clock,
         health: Health | None = None,
     ) -> None:
         self._place, self._retention, self._tables = place, retention, tables

@@ -128,12 +128,6 @@ def test_status_sums_up_what_was_done(flagstream: Shell, filled: tuple[Path, Pat
     assert "303" in printed
 
 
-def test_status_of_an_agent_that_never_ran_is_empty(flagstream: Shell, tmp_path: Path, topic: Topic) -> None:
-    spec_file = write_spec(tmp_path, topic)
-    found = flagstream.json("status", "--spec", spec_file, "--home", tmp_path / "home")
-    assert (found["batches"], found["last_closed_at"]) == (0, None)
-
-
 def test_alerts_are_printed_as_consumers_see_them(
     flagstream: Shell, bootstrap: str, filled: tuple[Path, Path, Stream]
 ) -> None:
@@ -355,14 +349,13 @@ def test_the_first_interrupt_finishes_the_batch_in_hand(
     assert found["alerts_on_kafka"] == last["alerts"] > 0
 
 
-def test_before_any_run_there_are_no_alerts_and_no_differences(
-    flagstream: Shell, tmp_path: Path, topic: Topic
+@pytest.mark.parametrize("command", ["alerts", "reconcile", "status"])
+def test_before_any_run_it_says_what_to_start(
+    flagstream: Shell, tmp_path: Path, topic: Topic, command: str
 ) -> None:
     spec_file = write_spec(tmp_path, topic, name=topic("tester"))
-    assert flagstream("alerts", "--spec", spec_file, "--home", tmp_path) == (0, "")
-    assert "no alerts yet" in flagstream.errors
-    found = flagstream.json("reconcile", "--spec", spec_file, "--home", tmp_path)
-    assert (found["differences"], found["transactions"], found["alerts_on_kafka"]) == (0, 0, 0)
+    assert flagstream(command, "--spec", spec_file, "--home", tmp_path) == (2, "")
+    assert "no agent has run in this home yet: `flagstream run` starts one" in flagstream.errors
 
 
 def test_a_broken_line_does_not_take_back_what_was_sent_before_it(
@@ -379,14 +372,15 @@ def test_a_broken_line_does_not_take_back_what_was_sent_before_it(
 
 
 def test_a_home_that_is_no_folder_and_an_address_without_a_broker_are_told_in_a_line(
-    flagstream: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    filled: tuple[Path, Path, Stream], flagstream: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    spec_file, home, _ = filled
     file = tmp_path / "file"
     file.write_text("", encoding="utf-8")
     code, _ = flagstream("broker", "start", "--home", file)
     assert (code, flagstream.errors.count("\n")) == (3, 1)
     monkeypatch.setenv("FLAGSTREAM_KAFKA", f"127.0.0.1:{free_port()}")
-    code, _ = flagstream("reconcile", "--home", tmp_path)
+    code, _ = flagstream("reconcile", "--spec", spec_file, "--home", home)
     assert code == 1
     assert "no broker answers at" in flagstream.errors
 

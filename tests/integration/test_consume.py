@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from schemas.alert_documents import alert_documents
 from schemas.errors import ConfigurationError, RetryableError
 from streaming.consume import Alert, alerts
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.brokers import connection
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings

@@ -12,7 +12,7 @@ from confluent_kafka import Producer
 from pyspark.sql import SparkSession
 
 from schemas.subscription import Subscription
-from streaming.batch import pipeline
+from streaming.batch import batch_intake, pipeline
 from streaming.events.decode import decode
 from streaming.home.brokers import connection
 from streaming.home.settings import Settings
@@ -79,7 +79,7 @@ def test_a_batch_of_large_records_is_one_batch(
         held.append(records.nbytes)
         return decode(records, *arguments)  # type: ignore[arg-type]  # as they came
 
-    monkeypatch.setattr(pipeline, "decode", weighed)
+    monkeypatch.setattr(batch_intake, "decode", weighed)
     job = new_job(spark, settings, bootstrap, topic, partitions=2)
     source = job.spec.data_sources.transactions.model_copy(update={"max_bytes_per_batch": LIMIT})
     sources = job.spec.data_sources.model_copy(update={"transactions": source})

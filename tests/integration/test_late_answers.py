@@ -194,7 +194,7 @@ def test_versions_switch_the_model_on_and_off_without_a_restart(
         ):
             for step in steps:
                 step()
-                agent.registry.look()
+                agent.registry.refresh()
                 stream.send(100)
                 StreamRunner(spark, agent.pipeline, agent.stream).run(threading.Event(), until_idle=True)
                 await_settled(job)

@@ -32,10 +32,11 @@ from agent import SPECS
 from schemas.alert import ALERT_FIELDS
 from schemas.contract import CONTRACTS, load_contract
 from schemas.errors import ConfigurationError, DataLossError
+from schemas.lake_tables import lake_schemas
 from schemas.spec import AgentSpec, load_spec
 from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
-from streaming.batch.compose import build_engine_on_rules, lake_schemas
+from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.deciders import in_share
 from streaming.batch.runner import StreamRunner
 from streaming.commands.backfill import run_backfill
@@ -43,7 +44,7 @@ from streaming.commands.explain import plot, show
 from streaming.commands.what_if import write_report
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import LakeTable
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.detection import checkpoints
 from streaming.history.decided import DecidedHistory
 from streaming.history.explain import explain
@@ -519,7 +520,7 @@ def test_versions_take_over_between_batches_without_a_restart_and_are_rolled_bac
     with open_agent(PlacedAgent(job.settings, job.spec), bootstrap, Clients(job.settings, "none")) as agent:
         for step in steps:
             step()
-            agent.registry.look()
+            agent.registry.refresh()
             stream.send(300)
             StreamRunner(spark, agent.pipeline, agent.stream).run(threading.Event(), until_idle=True)
     batches = job.table("batches", "first_sequence").to_pylist()

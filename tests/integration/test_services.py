@@ -32,6 +32,7 @@ from streaming.home.brokers import connection
 from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker, ensure_topic
 from streaming.kafka.topic import committed_messages
+from tests.noted_ledger import NotedLedger
 
 DEADLINE = timedelta(seconds=60)
 CLASSIFIER = RuleClassifier(
@@ -175,7 +176,7 @@ def test_the_local_model_answers_under_the_labels_schema_and_triage_uses_it(mode
     assert model.status() is None
 
 
-class LastWords(MemoryLedger):
+class LastWords(NotedLedger):
     """Kills the server once a question is on record, before it is asked."""
 
     def __init__(self, model: LocalLlm) -> None:

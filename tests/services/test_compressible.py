@@ -14,7 +14,8 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 
 from schemas.spec import load_spec
-from streaming.delta.stored import open_version, read_stored
+from streaming.delta.stored import open_version
+from streaming.delta.whole_tables import read_stored
 from streaming.home.brokers import connection
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic

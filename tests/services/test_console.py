@@ -30,8 +30,6 @@ from tests.console_people import (
     said,
 )
 
-pytestmark = pytest.mark.xdist_group("console")
-
 SPEC = spec_of()
 OF_DOCS = {
     "inbox-wide-light.png": "inbox", "alert-wide-dark.png": "alert", "case-phone-light.png": "case",

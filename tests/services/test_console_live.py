@@ -13,8 +13,6 @@ from streaming.testing.drivers import wait_until
 from tests.console_people import house_of, people_of, said, started_browser
 from tests.waiting_agent import WaitingAgent
 
-pytestmark = pytest.mark.xdist_group("console")
-
 SECONDS = 120.0
 
 

@@ -13,13 +13,11 @@ import pytest
 
 from schemas.alert import ALERTS
 from streaming.delta.lake import LakeTable, Stamp
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.small_lake import RETENTION, build_lake, spec_of
 from tests.console_people import House, house_of, people_of, said, started_browser
-
-pytestmark = pytest.mark.xdist_group("console")
 
 SPEC = spec_of(cases={"incidents": {"factor": 1_000}})  # they are cases of their own
 CASES = 500

@@ -30,10 +30,8 @@ from tests.console_people import (
     said,
 )
 
-pytestmark = pytest.mark.xdist_group("console")
-
 SPEC = spec_of()
-ODD = ("50%2Fb", "a/../b", "..", "a\nb", " ", "\u202eevil", HOSTILE)
+ODD = ("50%2Fb", "a/../b", "..", "%2e%2e", "a/history", "", "a\nb", " ", "\u202eevil", "x" * 255, HOSTILE)
 GOOD = {
     "tx_id": "late-1", "event_time": "2026-05-01T10:00:00Z", "amount": 12.5, "currency": "EUR",
     "customer_id": "c1", "terminal_id": "m2", "merchant_category": "food", "country": "DE", "memo": "lunch",

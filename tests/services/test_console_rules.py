@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from schemas.label import GIVEN
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
@@ -29,8 +29,6 @@ from tests.console_people import (
     picture,
     said,
 )
-
-pytestmark = pytest.mark.xdist_group("console")
 
 PAYMENTS = 8_000  # a minute apart
 EASY = {"least_labels": 1, "maturity": "0s", "alerts_tolerance": 10}

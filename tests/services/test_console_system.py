@@ -13,7 +13,7 @@ import pytest
 
 from schemas.tables import BATCHES
 from streaming.delta.lake import LakeTable, Stamp
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.service.health import Condition, Health
@@ -29,8 +29,6 @@ from tests.console_people import (
     house_of,
     picture,
 )
-
-pytestmark = pytest.mark.xdist_group("console")
 
 SPEC = spec_of()
 STEPS = {

@@ -22,7 +22,7 @@ from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.small_lake import build_lake, spec_of
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("spark_views")]
+pytestmark = pytest.mark.timeout(900)
 SCHEMA = "curated_views"
 ZONE = "spark.sql.session.timeZone"
 READERS = ("UTC", "Asia/Kolkata", "Europe/Berlin")  # whole hours, half ones, and summer time

@@ -129,7 +129,7 @@ def test_a_demo_that_nobody_watches_on_a_terminal_says_a_line_every_five_seconds
     assert len(gaps) >= 3
     assert max(gaps) <= LONGEST_SILENCE, out
     assert "Planted frauds" in out
-    assert "Go on with:" in out
+    assert "Next:" in out
     (address,) = [line for line in out.splitlines() if line.startswith("The report: ")]
     assert Path(unquote(urlsplit(address.removeprefix("The report: ")).path)).is_file()
     assert re.search(r"metrics at http://127\.0\.0\.1:\d+/metrics", err)

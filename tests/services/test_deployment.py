@@ -19,7 +19,7 @@ import yaml
 from streaming.setup.sbom import main as write_bill
 from tests.deployment import COMPOSE, DOCKER, DOCKERFILE, OVERLAYS, Manifest
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("deployment")]
+pytestmark = pytest.mark.timeout(900)
 HERE = Path(__file__).parent
 # Kinds of the Prometheus operator, whose schemas tests/unit/deployment has.
 OPERATOR = {"ServiceMonitor", "PrometheusRule"}
@@ -72,7 +72,7 @@ def test_the_linter_of_dockerfiles_has_nothing_to_say(checkers: Tools, tmp_path:
     assert {"DL3006", "DL3008"} <= set(re.findall(r"DL\d+", checkers.run("hadolint", worse).stdout))
 
 
-@pytest.mark.parametrize("script", ["build-image.sh", "secrets.sh"])
+@pytest.mark.parametrize("script", ["build-image.sh", "secrets.sh", "try-image.sh"])
 def test_scripts_are_scripts(script: str) -> None:
     shell = (DOCKER / script).read_text(encoding="utf-8").splitlines()[0].rpartition("/")[2].split()[-1]
     subprocess.run([shell, "-n", str(DOCKER / script)], check=True)
@@ -164,8 +164,9 @@ def test_production_demands_its_keys_and_mounts_its_volume_once(builders: Tools)
         found = built(builders, overlay)
         (agent,) = (each for each in found if each["kind"] == "StatefulSet")
         (container,) = agent["spec"]["template"]["spec"]["containers"]
-        (secret,) = (each["secretRef"] for each in container["envFrom"] if "secretRef" in each)
-        assert secret == {"name": "flagstream-keys"}
+        secrets = [each["secretRef"] for each in container["envFrom"] if "secretRef" in each]
+        models = {"name": "flagstream-model-keys", "optional": True}  # an agent may ask none
+        assert secrets == [{"name": "flagstream-keys"}, models]
         assert agent["spec"]["volumeClaimTemplates"][0]["spec"]["accessModes"] == ["ReadWriteOncePod"]
         assert {"ServiceMonitor", "PrometheusRule"} <= {each["kind"] for each in found}
         (settings,) = (

@@ -363,6 +363,18 @@ def test_a_restart_goes_on_also_where_nothing_was_anybodys(settings: Settings) -
     assert decided(settings) == before
 
 
+def test_versions_pinned_by_batches_are_known_to_be_gone_where_no_row_was_anybodys(tmp_path: Path) -> None:
+    """An agent without alerts: nothing is on record there that would have to be carried on."""
+    settings, calm = Settings.load(tmp_path / "home", {}), agent(threshold=0.999999999, rules=[])
+    with pytest.MonkeyPatch.context() as patch:
+        without_broker(patch)
+        run_live(PlacedAgent(settings, calm), events(120))
+    wanted = [Erasable("customer", "nobody")]
+    assert Erasure(PlacedAgent(settings, calm)).run(wanted, "anna", "asked for it by letter").rows == {}
+    found = run_replay(PlacedAgent(settings, calm), ReplaySpan())
+    assert (found.differences, found.rows, found.alerts, found.reads_newest) == ((), 120, 0, True)
+
+
 def test_the_audit_log_says_who_and_why_and_never_the_id(settings: Settings) -> None:
     erased = erase(settings)
     places = AuditPlaces(PlacedAgent(settings, spec()))

@@ -24,14 +24,14 @@ from schemas.alert_documents import alert_documents, alert_json_schema
 from schemas.errors import RetryableError
 from schemas.spec import AgentSpec
 from schemas.tables import UTC_MICROS
-from streaming.batch.alerting import Alerted, tell_faults
+from streaming.batch.alerting import Alerted, report_faults
 from streaming.batch.compose import build_engine
 from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
 from streaming.batch.steps import BatchStep
 from streaming.commands.explain import show
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.detection.model import save, train
 from streaming.detection.scoring import Scorer
 from streaming.history.explain import explain
@@ -305,13 +305,13 @@ def test_a_group_that_meets_a_fault_falls_back_alone_and_says_so(
     assert reasons == {("EUR", None), ("USD", None), ("ODD", "internal_error")}
     check_documents(decided.alerts(MARKS))
     health = Health()
-    tell_faults(health, [result])
+    report_faults(health, [result])
     (state,) = health.active
     assert state.condition is Condition.TRIAGE_FAULTY
     assert state.cause.startswith("_OddFaultError at test_extreme_rows.py:")
     assert Alerted.of([result]).status == "degraded"
     monkeypatch.undo()
-    tell_faults(health, [engine.decider.triage.decide(flagged.rows)])
+    report_faults(health, [engine.decider.triage.decide(flagged.rows)])
     assert health.active == ()
 
 

@@ -13,7 +13,8 @@ from streaming.delta.forgetting import forget_versions
 from streaming.delta.lake import Stamp
 from streaming.delta.rewriting import rewrite
 from streaming.delta.shared_table import SharedTable
-from streaming.delta.stored import newest_version, open_version
+from streaming.delta.stored import open_version
+from streaming.delta.table_versions import newest_version
 from streaming.store.client import client_of, key_of
 from streaming.store.place import Place
 from streaming.testing.stores import RunningStore

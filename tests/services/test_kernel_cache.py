@@ -47,7 +47,13 @@ def run(folder: Path, cache: str | None = None) -> set[tuple[int, int]]:
     if cache is not None:
         environment["NUMBA_CACHE_DIR"] = str(folder / cache)
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=folder, capture_output=True, text=True, check=False
+        # Python takes its own compiled file for a source of the same size written within the same second.
+        [sys.executable, "-B", "-c", code],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     said = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]

@@ -9,7 +9,7 @@ import pytest
 
 from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.history.replay_runs import ReplaySpan
 from streaming.home.placed_agent import PlacedAgent
 from streaming.quarantine.requests import read_requests, requeues_place

@@ -23,7 +23,7 @@ from streaming.delta.log_mirror import LogMirror
 from streaming.delta.maintenance import MaintenanceLimits, maintain
 from streaming.delta.remote_log import log_names
 from streaming.delta.shared_table import SharedTable
-from streaming.delta.stored import newest_version
+from streaming.delta.table_versions import newest_version
 from streaming.store.client import client_of, key_of
 from streaming.store.place import Place
 from streaming.testing.spoiled_store import SpoiledStore

@@ -26,6 +26,7 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.delta.rewriting import maintained_alone
 from streaming.history import reconcile
 from streaming.history.replay_runs import ReplaySpan, run_replay
+from streaming.history.snapshot_copy import create_snapshot
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.retention.enforcing import RetentionKeeper
@@ -106,7 +107,25 @@ def test_whole_batches_leave_and_numbers_go_on(settings: Settings) -> None:
     assert after.max() >= before["outbox_seq"].max()  # type: ignore[operator]  # numbers
 
 
-def test_what_labels_known_since_are_about_stays(settings: Settings) -> None:
+def test_what_labels_known_since_are_about_stays_with_its_alerts(settings: Settings) -> None:
+    judged, place = ["t00005", "t00123", "t00321"], PlacedAgent(settings, spec())
+    judge(place, judged, source="later")
+    with pytest.MonkeyPatch.context() as patch:
+        without_broker(patch)
+        run_live(place, events(ROWS + 90)[ROWS:], first_batch=30)
+    alerts = reader(settings).frame("alerts", ["outbox_seq", "transaction_id"]).sort("outbox_seq")
+    keep(settings, 600)
+    first = reader(settings).removed("transactions")[1]
+    rows = reader(settings).frame("transactions", ["sequence", "transaction_id"])
+    assert sorted(rows.filter(pl.col("sequence") < first)["transaction_id"]) == judged
+    cut = reader(settings).removed("alerts")[1]
+    after = reader(settings).frame("alerts", ["outbox_seq", "transaction_id"]).sort("outbox_seq")
+    stays = (pl.col("outbox_seq") >= cut) | pl.col("transaction_id").is_in(judged)
+    assert cut > 0
+    assert after.equals(alerts.filter(stays))
+
+
+def test_what_labels_known_before_are_about_goes(settings: Settings) -> None:
     keep(settings, 600)
     first = reader(settings).removed("transactions")[1]
     kept = (
@@ -115,7 +134,7 @@ def test_what_labels_known_since_are_about_stays(settings: Settings) -> None:
         .filter(pl.col("sequence") < first)
     )
     assert first > 500
-    assert kept.height == 0  # these labels were known before the cut
+    assert kept.height == 0
     settings_of_labels = keep(settings, 100)
     assert settings_of_labels == {}
 
@@ -165,6 +184,15 @@ def test_replays_begin_at_the_cut_and_say_what_they_cannot(settings: Settings) -
     again = run_replay(PlacedAgent(settings, spec()), ReplaySpan())
     assert again.span.first > first
     assert again.differences == ()
+
+
+def test_a_snapshot_outlives_what_leaves_the_tables(settings: Settings) -> None:
+    before = run_replay(PlacedAgent(settings, spec()), ReplaySpan())
+    create_snapshot(settings, in_force(), "kept", before.span)
+    keep(settings, 600)
+    assert reader(settings).removed("transactions")[1] > 500
+    found = run_replay(PlacedAgent(settings, spec()), ReplaySpan(snapshot="kept"))
+    assert (found.differences, found.rows, found.alerts) == ((), ROWS, before.alerts)
 
 
 def test_profiles_that_nothing_holds_are_refused_by_name_in_a_replay(settings: Settings) -> None:

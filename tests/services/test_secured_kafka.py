@@ -19,7 +19,7 @@ import pytest
 
 from schemas.spec import load_spec
 from streaming.delta.maintenance import tables_below
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.grants import Grant, grants_of
@@ -38,7 +38,7 @@ from tests.secured_broker import (
     secured_broker,
 )
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("secured")]
+pytestmark = pytest.mark.timeout(600)
 CANARY = PASSWORD.partition('"')[0]
 # Of a batch of records: where its length and its attributes lie, the bit of transactions' own marks, codecs.
 _LENGTH, _ATTRIBUTES, _CONTROL = 8, 21, 0x20

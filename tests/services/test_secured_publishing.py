@@ -41,7 +41,7 @@ from tests.secured_broker import (
     secured_broker,
 )
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("secured-publishing")]
+pytestmark = pytest.mark.timeout(300)
 _CHAIN = [
     (BatchStep.STORE.value, True),
     (MID_PUBLISH, False),

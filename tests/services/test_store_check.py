@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,15 @@ import pytest
 from obstore.store import from_url
 from typer.testing import CliRunner
 
+from schemas.errors import ConfigurationError
 from streaming.cli.root import app
+from streaming.home.placed_agent import PlacedAgent
+from streaming.home.settings import Settings
+from streaming.run.ownership import Ownership
+from streaming.service.health import Health
 from streaming.store.place import Place
 from streaming.store.store_check import try_store
+from streaming.testing.live_lake import agent
 from streaming.testing.spoiled_store import (
     SpoiledStore,
     checked_beforehand,
@@ -120,14 +128,19 @@ def test_a_bucket_that_is_not_there_is_named() -> None:
 
 
 @pytest.mark.parametrize("store", ["versitygw", "azurite"], indirect=True)
-def test_a_wrong_key_is_a_missing_permission_and_is_not_quoted(store: RunningStore) -> None:
+def test_a_wrong_key_is_told_and_not_quoted(store: RunningStore, tmp_path: Path) -> None:
     wrong = "d3Jvbmcta2V5LW9mLXRoZS10ZXN0"
     name = "AWS_SECRET_ACCESS_KEY" if "AWS_REGION" in store.environment else "AZURE_STORAGE_ACCOUNT_KEY"
     with surroundings(store, **{name: wrong}):
-        found = try_store(store.place)
-    assert {each.fault for each in found} == {"not permitted"}
-    assert all(each.needs for each in found)
-    assert wrong not in str(found)
+        told = doctor(tmp_path, store, "--json").stdout
+    (found,) = (each for each in json.loads(told) if each["name"] == "store")
+    if name.startswith("AWS"):
+        unknown = "write: the store does not know this login (SignatureDoesNotMatch): correct key and secret"
+        assert found["found"] == f"{store.place.uri}: {unknown}"
+    else:  # the emulator calls it a missing right
+        assert "write: not permitted" in found["found"]
+        assert found["advice"].startswith("see whether this is the right login")
+    assert wrong not in told
 
 
 def doctor(tmp_path: Path, store: RunningStore, *more: str) -> Any:
@@ -140,6 +153,27 @@ def test_doctor_says_what_the_store_can_do(store: RunningStore, tmp_path: Path) 
     assert found["store"]["ok"], found["store"]
     assert found["store"]["found"].startswith(f"{store.place.uri}: write, write if absent, race of 16")
     assert left(store) == []
+
+
+@ONE
+@pytest.mark.parametrize("spoiling", [unconditional, checked_beforehand(0.1), None])
+def test_no_run_begins_a_lake_in_a_store_that_is_not_atomic(
+    spoiling: Any, store: RunningStore, spoiled: SpoiledStore, tmp_path: Path
+) -> None:
+    if spoiling is not None:
+        spoiled.spoil(spoiling, verb="PUT")
+    settings = replace(Settings.load(tmp_path), store=store.place)
+    with (
+        closing(Health(settings.health("tester"))) as health,
+        closing(Ownership.of(PlacedAgent(settings, agent()), health)) as ownership,
+    ):
+        if spoiling is None:
+            assert ownership.waits_for() is None
+            assert len(left(store)) == 1, "the record alone"
+        else:
+            with pytest.raises(ConfigurationError, match=r"were let in: no lake can be kept there"):
+                ownership.waits_for()
+            assert left(store) == []
 
 
 @ONE

@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import obstore
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from agent.audit.chain import Head
 from agent.audit.events import AuditEvent
@@ -17,6 +19,9 @@ from schemas.errors import ConfigurationError, FencedError, RetryableError
 from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_guard import Anchor, AnchorFile
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.delta.maintenance import tables_below
+from streaming.delta.remote_log import newest_entry
+from streaming.delta.table_files import files_below
 from streaming.detection import checkpoints
 from streaming.detection.scoring import Scorer
 from streaming.home.placed_agent import PlacedAgent
@@ -27,6 +32,7 @@ from streaming.store.files import Files
 from streaming.store.object_files import ObjectFiles
 from streaming.store.object_folders import ObjectFolders
 from streaming.store.owner import BEAT_SECONDS, TAKEOVER_SECONDS, Owner
+from streaming.store.place import Place
 from streaming.testing.live_lake import agent
 from streaming.testing.spoiled_store import SpoiledStore, lost_answer
 from streaming.testing.stores import AZURE_ACCOUNT, RunningStore, surroundings
@@ -48,6 +54,22 @@ def left_in(spool: Path) -> list[Path]:
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_files_of_a_store(check: Callable[[Files], None], store: RunningStore) -> None:
     check(ObjectFiles(store.place / "made"))
+
+
+@pytest.mark.parametrize(
+    "part", ["a b", "a%b", "100%", "ä 日", "{a}~*", 'a<b>`"', "a+b=c&d;e,f:g@h", ".a", "..."]
+)
+def test_tables_and_files_of_a_place_lie_together(part: str, store: RunningStore) -> None:
+    """Delta's library takes a place for an address, the store's client for a name."""
+    place = Place.parse(f"{store.place}/{part}", "store") / "lake"
+    write_deltalake((place / "rows").uri, pa.table({"n": [1]}))
+    assert newest_entry(place / "rows") == 0
+    assert tables_below(place) == [place / "rows"]
+    assert ObjectFiles(place).create("one.json", b"1") is not None
+    assert ObjectFiles(place).names() == ["one.json"]
+    files = files_below(place / "rows")
+    files.remove(list(files.written()))
+    assert newest_entry(place / "rows") == -1
 
 
 def test_whole_folders_of_a_store(store: RunningStore, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from streaming.service.health import Condition
 from streaming.testing.drivers import DRIVER_SECONDS, wait_until
 from streaming.testing.spoiled_store import (
     SpoiledStore,
+    Spoiling,
     dropped,
     late,
     lost_answer,
@@ -45,6 +46,7 @@ PATIENCE = "timeout=3s,max_retries=2,retry_timeout=4s"
 SAID_SECONDS = 90.0
 MANY_LINES = 10  # of an outage: what is wrong may change, how long each attempt took is not told
 in_gofakes3 = pytest.mark.parametrize("store", ["gofakes3"], indirect=True)
+BUSY = [("gofakes3", refused(503)), ("azurite", refused(503, "ServerBusy"))]
 Made = Callable[[RunningStore], WaitingAgent]
 
 
@@ -134,16 +136,16 @@ def test_a_store_that_is_away_for_long_is_waited_for_and_status_says_so(
     all_is_well(agent)
 
 
-@in_gofakes3
-def test_a_store_that_is_busy_silent_or_forgetful_costs_time_alone(
-    store: RunningStore, spoiled: SpoiledStore, made: Made
+@pytest.mark.parametrize(("store", "busy"), BUSY, indirect=["store"])
+def test_a_store_that_is_busy_silent_away_or_forgetful_costs_time_alone(
+    store: RunningStore, spoiled: SpoiledStore, made: Made, busy: Spoiling
 ) -> None:
     """What passes by itself is said to be away; what is lost once in a while is not even noticed."""
     agent = made(store)
     agent.stream.send(100)
     driver = agent.start()
     agent.catches_up(driver)
-    for spoiling in (refused(503), late(4)):
+    for spoiling in (busy, late(4), dropped):
         spoiled.spoil(spoiling)
         agent.stream.send(100)
         agent.says(Condition.STORE_AWAY, SAID_SECONDS)
@@ -201,32 +203,48 @@ def test_credentials_that_expire_are_waited_for_until_they_are_renewed(
     assert {each.key for each in spoiled.requests if not each.spoilt} == {"ACCESSKEYID1", "ACCESSKEYID2"}
 
 
-REFUSALS = [(401, "does not admit this"), (403, "does not admit this"), (404, "no such bucket or container")]
+NOT_ADMITTED = "does not admit this"
+SIGNATURE_OVER = refused(
+    403,
+    "AuthenticationFailed",
+    "Signature not valid in the specified time frame: Start [Fri, 01 May 2026 00:00:00 GMT] - "
+    "Expiry [Sat, 02 May 2026 00:00:00 GMT] - Current [Sat, 02 May 2026 00:00:01 GMT]",
+)
+AT_FIRST = [
+    ("gofakes3", refused(401), NOT_ADMITTED),
+    ("gofakes3", refused(403), NOT_ADMITTED),
+    ("gofakes3", refused(404), "no such bucket or container"),
+    ("azurite", refused(403, "AuthorizationPermissionMismatch"), NOT_ADMITTED),
+    ("azurite", refused(404, "ContainerNotFound"), "no such bucket or container"),
+]
+LATER = [
+    ("gofakes3", refused(403), NOT_ADMITTED),
+    ("azurite", SIGNATURE_OVER, "the shared access signature has expired"),
+]
 
 
-@in_gofakes3
-@pytest.mark.parametrize(("status", "says"), REFUSALS)
+@pytest.mark.parametrize(("store", "spoiling", "says"), AT_FIRST, indirect=["store"])
 def test_a_store_that_refuses_an_agent_that_begins_ends_it_with_a_sentence(
-    store: RunningStore, spoiled: SpoiledStore, made: Made, status: int, says: str
+    store: RunningStore, spoiled: SpoiledStore, made: Made, spoiling: Spoiling, says: str
 ) -> None:
     agent = made(store)
-    spoiled.spoil(refused(status))
+    spoiled.spoil(spoiling)
     assert agent.drivers.run(agent.spec_file) == ConfigurationError.exit_code, agent.drivers.outputs[-1]
     assert says in agent.drivers.outputs[-1].splitlines()[-1]
 
 
-@in_gofakes3
+@pytest.mark.parametrize(("store", "spoiling", "says"), LATER, indirect=["store"])
 def test_a_store_that_refuses_a_running_agent_ends_it_with_a_sentence(
-    store: RunningStore, spoiled: SpoiledStore, made: Made
+    store: RunningStore, spoiled: SpoiledStore, made: Made, spoiling: Spoiling, says: str
 ) -> None:
     agent = made(store)
     agent.stream.send(100)
     driver = agent.start()
     agent.catches_up(driver)
-    spoiled.spoil(refused(403))
+    spoiled.spoil(spoiling)
     agent.stream.send(100)
     assert agent.drivers.outcome(driver) == ConfigurationError.exit_code, agent.drivers.outputs[-1]
-    assert "does not admit this" in agent.drivers.outputs[-1].splitlines()[-1]
+    assert says in agent.drivers.outputs[-1].splitlines()[-1]
     spoiled.mend()
     assert agent.drivers.run(agent.spec_file) == 0, agent.drivers.outputs[-1]
     all_is_well(agent)

@@ -22,14 +22,9 @@ from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.maintenance import Maintenance, MaintenanceLimits, clear, maintain, tables_below
 from streaming.delta.shared_table import SharedTable
-from streaming.delta.stored import (
-    change_mark,
-    dataset_of,
-    open_for_reading,
-    open_version,
-    read_stored,
-    why_unreadable,
-)
+from streaming.delta.stored import open_version
+from streaming.delta.table_versions import change_mark, open_for_reading, why_unreadable
+from streaming.delta.whole_tables import dataset_of, read_stored
 from streaming.labels.book import LabelBook
 from streaming.store.object_files import ObjectFiles
 from streaming.store.options import store_options

@@ -10,8 +10,8 @@ import yaml
 
 from schemas.contract import CONTRACTS
 from schemas.spec import load_spec
+from streaming.batch.warmup import compile_kernels
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.setup.warmup import compile_kernels
 from streaming.testing.streams import write_spec
 
 RECORD = '{"type": "record", "name": "R", "fields": [{"name": "tx_id", "type": "string"}]}'

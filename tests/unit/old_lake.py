@@ -16,7 +16,7 @@ import pyarrow as pa
 from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan
 from streaming.home.placed_agent import PlacedAgent
@@ -101,6 +101,7 @@ class OldLake:
         contract = AgentDefinition.of(spec).contract
         found = Replayer(settings, AgentDefinition.pinned(spec, contract), history).exactly(history.whole)
         assert found.differences == ()
+        assert found.tolerated is None, "no machine was noted before, and this one since"
         return found.rows, found.alerts
 
 

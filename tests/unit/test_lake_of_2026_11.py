@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.quarantine.choosing import slices_of
 from streaming.quarantine.requests import RequestTable, read_requests, requeues_place

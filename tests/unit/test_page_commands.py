@@ -44,19 +44,18 @@ NEEDS = {
 }
 # The same of options: with one of them any command needs it.
 OPTIONS = {"--topic": "a broker", "--follow": "somebody who ends it"}
+NOT_YET = "no agent has run in this home yet"
 # Commands, and the sentence that an empty home answers each with; the first that fits counts.
 ANSWERS = {
     "maintain": "there is no lake here yet",
     "contract infer$": "expected a file or --topic, and not both",
-    "explain": "there are no alerts yet",
+    "(status|explain|quarantine list|labels status|cost(?!.*--forecast)|case (?!verify))": NOT_YET,
     "replay .*--snapshot|snapshot drop": "there are none",
     "replay|what-if|snapshot create": "nothing was decided yet",
     "audit verify .*--anchor": "there is no such file",
     "audit": "nothing was recorded yet",
     "token (rotate|revoke)": "no such token is good",
     "case verify": "expected a file of the format",
-    "case claim( --|$)": "no open case that nobody has",
-    "case (?!list|update)": "there is no such case",
     "train": "there are no labels to learn from",
     "promote|rollback (?!--if-any)": "regist",
     "quarantine show": "no record of this place was rejected",

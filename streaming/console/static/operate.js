@@ -81,8 +81,9 @@ Object.assign(actions, {
   },
 });
 
-const STAGES = {active: "in force", canary: "canary", shadow: "shadow", sandbox: "sandbox", retired: "former"};
-const placesOf = (moves) => Object.entries(moves).map(([version, stage]) => `${version} is ${STAGES[stage]} now`).join(", ");
+// The page says what its stages are called.
+const stages = () => JSON.parse($("[data-stages]").dataset.stages);
+const placesOf = (moves) => Object.entries(moves).map(([version, stage]) => `${version} is ${stages()[stage]} now`).join(", ");
 
 // What the API refuses is said where it was asked for, reason by reason; what was done, as the API answers.
 async function move(button, path, body) {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 
 from benchmarks import baselines
 from benchmarks.baselines import CEILING, HandbookWeek
+from benchmarks.ceiling import label_free_ceiling
 from schemas.errors import ConfigurationError
-from streaming.learning.protocol import Figures, figures
+from streaming.learning.protocol import Figures, JudgedRows, figures
 
 FIRST = date(2021, 3, 1)
 START = FIRST + timedelta(days=16)
@@ -187,3 +189,45 @@ def test_far_points_are_found(tmp_path: Path) -> None:
     found = baselines.adbench_figures(tmp_path / "points.parquet", seeds=2, jobs=1)
     assert found.auc > 0.99
     assert found.ap > 0.9
+
+
+def random_rows() -> JudgedRows:
+    random = np.random.default_rng(0)
+    labels = random.random(4_000) < 0.05
+    return JudgedRows(
+        scores=random.random(4_000) + 0.3 * labels,
+        labels=labels,
+        days=np.sort(random.integers(17_716, 17_723, 4_000)),
+        entities=random.integers(0, 500, 4_000),
+        scenarios=np.where(labels, random.integers(1, 4, 4_000), 0),
+    )
+
+
+def test_ceiling_is_perfect_but_for_the_blind_scenario() -> None:
+    rows = random_rows()
+    assert rows.scenarios is not None
+    blind_share = (rows.scenarios[rows.labels] == 2).mean()
+    ceiling = label_free_ceiling(rows, 2)
+    assert ceiling.scenario_auc == pytest.approx({1: 1.0, 2: 0.5, 3: 1.0}, abs=1e-12)
+    assert ceiling.auc == pytest.approx(1 - blind_share / 2, abs=1e-12)
+    assert 1 - blind_share < ceiling.ap < 1
+    assert (ceiling.frauds, ceiling.rows) == (rows.labels.sum(), len(rows))
+
+
+def test_ceiling_does_not_read_scores_and_is_the_same_every_time() -> None:
+    rows = random_rows()
+    assert label_free_ceiling(rows, 2) == label_free_ceiling(rows.scored(-rows.scores), 2)
+
+
+def test_ceiling_with_nothing_blind_is_a_perfect_score() -> None:
+    rows = random_rows()
+    perfect = figures(rows.scored(rows.labels.astype(np.float64)))
+    ceiling = label_free_ceiling(rows, 9)
+    assert (ceiling.auc, ceiling.ap, ceiling.cp100) == pytest.approx((1.0, 1.0, perfect.cp100))
+
+
+def test_ceiling_needs_scenarios_and_seeds() -> None:
+    with pytest.raises(ConfigurationError, match="scenario"):
+        label_free_ceiling(dataclasses.replace(random_rows(), scenarios=None), 2)
+    with pytest.raises(ConfigurationError, match="seeds: expected at least 1"):
+        label_free_ceiling(random_rows(), 2, seeds=0)

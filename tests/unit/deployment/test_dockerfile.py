@@ -1,4 +1,4 @@
-"""The image as its Dockerfile describes it; tests/services lints it, and builds it where that can be done."""
+"""The image as its Dockerfile describes it; tests/services lints it, and a job of CI builds and tries it."""
 
 from __future__ import annotations
 

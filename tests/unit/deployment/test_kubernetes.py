@@ -105,7 +105,8 @@ def test_what_stands_beside_the_agent_is_as_confined_and_has_probes_and_limits(n
     container, agent = beside(name), agent_container()
     assert (container["name"], container["image"]) == (name, agent["image"])
     assert container["securityContext"] == agent["securityContext"]
-    assert container["envFrom"] == agent["envFrom"]
+    models = {"secretRef": {"name": "flagstream-model-keys", "optional": True}}
+    assert [*container["envFrom"], models] == agent["envFrom"], "keys of models are the agent's alone"
     resources = container["resources"]
     assert resources["limits"]["memory"] == resources["requests"]["memory"]
     parse(list(container["args"]))
@@ -262,8 +263,10 @@ def test_all_that_selects_selects_the_agent() -> None:
 def test_no_key_is_in_a_manifest_and_secrets_are_named_alone() -> None:
     assert not [file for file, each in manifests() if each["kind"] == "Secret"]
     assert not [file for file, content in kustomizations() if "secretGenerator" in content]
-    named = set(re.findall(r"flagstream-(?:keys|kafka)\b", (BASE / "statefulset.yaml").read_text("utf-8")))
-    assert named == {"flagstream-keys"}
+    named = set(
+        re.findall(r"flagstream-(?:\w+-)?(?:keys|kafka)\b", (BASE / "statefulset.yaml").read_text("utf-8"))
+    )
+    assert named == {"flagstream-keys", "flagstream-model-keys"}
 
 
 def test_the_network_is_closed_but_for_what_is_named() -> None:

@@ -6,6 +6,7 @@ tests/services lints them.
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +30,12 @@ def jobs_of(name: str) -> Jobs:
 
 def commands(job: dict[str, Any]) -> list[str]:
     return [line.strip() for step in job["steps"] for line in step.get("run", "").splitlines()]
+
+
+def test_the_image_is_built_and_tried_at_each_change() -> None:
+    (build,) = commands(jobs_of("test")["image"])
+    assert build == "docker/build-image.sh --try"
+    assert os.access(ROOT / build.split()[0], os.X_OK)
 
 
 def before(jobs: Jobs, name: str) -> list[str]:
@@ -105,6 +112,7 @@ def test_all_tests_run_where_what_they_need_can_be_had() -> None:
     ran = {name: commands(job) for name, job in jobs.items()}
     assert {"make check", "make test"} <= set(ran["test"])
     assert "make test-services" in ran["services"]
+    assert "make test-platform" in ran["platform"]
     assert jobs["services"]["timeout-minutes"] >= 90
     assert jobs["services"]["env"]["LANG"] == "C.UTF-8"
     name, _, release = jobs["services"]["container"]["image"].partition(":")

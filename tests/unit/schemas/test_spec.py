@@ -163,6 +163,16 @@ def test_a_list_of_models_that_cannot_be_used_is_refused(llm: dict[str, Any], sa
     assert "sk-secret" not in str(fault.value)
 
 
+def test_where_records_are_decoded_is_no_part_of_what_decides() -> None:
+    away = parsed(execution="cluster", cluster={"master": "spark://here:7077", "executors": 2})
+    assert away.digest == parsed().digest
+    assert not {"execution", "cluster"} & away.model_dump().keys()
+    assert away.cluster is not None
+    assert (away.execution, away.cluster.executors, parsed().execution) == ("cluster", 2, "local")
+    with pytest.raises(ConfigurationError, match="needs the master's address"):
+        parsed(execution="cluster")
+
+
 def test_where_a_lake_lies_is_no_part_of_what_decides(tmp_path: Path) -> None:
     assert parsed(store="s3://bucket/agents").digest == parsed().digest
     path = tmp_path / "spec.yaml"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.audit.chain import (
-    MOST_FINDINGS,
+    MOST_FAULTS,
     AuditRow,
     ChainFault,
     ChainKey,
@@ -161,7 +161,7 @@ def test_a_chain_continues_from_where_a_check_ended() -> None:
 
 def test_a_hopeless_chain_is_not_told_row_by_row() -> None:
     forged = chain(300, key=ChainKey(b"another key, just as long"))
-    assert len(found(forged)) == MOST_FINDINGS
+    assert len(found(forged)) == MOST_FAULTS
 
 
 def test_the_key_is_never_shown_and_told_apart_by_its_identity() -> None:

@@ -16,10 +16,10 @@ from agent.model.budget import Booking, SpendingBudget
 from agent.model.steady_clock import SteadyClock
 from agent.triage.triage import TriageResult
 from schemas.contract import load_contract
+from schemas.lake_tables import lake_schemas
 from schemas.llm import Budget
 from schemas.spec import load_spec
 from schemas.tables import BATCHES
-from streaming.batch.compose import lake_schemas
 from streaming.batch.late_windows import LateJournal, LateWindow
 from streaming.batch.spending import restored_budget
 from streaming.delta.lake import Lake, Stamp

@@ -88,7 +88,7 @@ def test_neither_the_broker_s_tool_nor_ivy_gets_keys(tmp_path: Path, monkeypatch
         EmbeddedBroker(tmp_path / "broker", tmp_path)._format()
     assert _run_ivy([str(java)], 1, print).startswith("Ivy ended with 3")
     environment = told.read_text(encoding="utf-8")
-    assert environment.count("PATH=") == 2
+    assert environment.count("export PATH=") == 2
     assert CANARY not in environment
 
 

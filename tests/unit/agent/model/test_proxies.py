@@ -146,6 +146,6 @@ def test_a_login_reaches_the_proxy(monkeypatch: pytest.MonkeyPatch, password: st
 
 
 def test_a_password_of_a_proxy_is_hidden_like_other_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streaming.output.redaction._known", set())
+    monkeypatch.setattr("streaming.output.redaction._known", {})
     keep_environment_secret({"https_proxy": "http://user:whispered%2F31@proxy:1", "NO_PROXY": "a,b"})
     assert redacted("whispered%2F31 whispered/31") == "[redacted] [redacted]"

@@ -24,7 +24,7 @@ from streaming.actions.agent_run import RunOrder, for_planning, run_agent
 from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces
 from streaming.cli.root import app
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.store.place import Place

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.planning.catalogue import CATALOGUE
-from agent.planning.finding import Claim, Draft, Finding, checked, finding_schema, parsed_draft, told_plainly
+from agent.planning.finding import Claim, Draft, Finding, checked, finding_schema, parsed_draft, plain_finding
 from agent.planning.plain_sentences import sentence
 from agent.planning.plans import Step
 from agent.planning.refusals import Refused
@@ -118,7 +118,7 @@ def test_the_schema_admits_no_citation_of_what_is_not_there() -> None:
     )
 )
 def test_a_finding_without_a_model_holds_whatever_the_results_are(evidence: dict[str, Any]) -> None:
-    finding = told_plainly("t", evidence)
+    finding = plain_finding("t", evidence)
     again = checked(Draft(title="t", claims=finding.claims), evidence, "", "rules")
     assert finding.valid
     assert [each for each in again.problems if each.startswith("cites")] == []
@@ -161,7 +161,7 @@ def test_a_sentence_without_a_model_states_what_it_cites_and_nothing_else(
     row: dict[str, Any], action: str
 ) -> None:
     evidence = {f"s1.rows.0.{name}": value for name, value in row.items()}
-    finding = told_plainly("t", evidence, [Step(id="s1", action=action)])
+    finding = plain_finding("t", evidence, [Step(id="s1", action=action)])
     assert checked(Draft(title="t", claims=finding.claims), evidence, "", "rules").problems == ()
     (claim,) = finding.claims
     assert claim.text.endswith(".")
@@ -215,6 +215,6 @@ def test_results_of_any_action_read_as_sentences(action: str, values: dict[str, 
 
 def test_every_row_is_a_sentence_of_its_own_and_of_many_the_first_ones_are_told() -> None:
     evidence = {"s1.row_count": 40} | {f"s1.rows.{place}.terminal": f"m{place}" for place in range(40)}
-    finding = told_plainly("t", evidence)
+    finding = plain_finding("t", evidence)
     assert [claim.evidence for claim in finding.claims[:2]] == [("s1.row_count",), ("s1.rows.0.terminal",)]
     assert 5 < len(finding.claims) < 20

@@ -18,10 +18,10 @@ from agent.planning.refusals import Refused
 from agent.planning.sql_guard import check_query
 from agent.triage.pseudonyms import Pseudonyms, TokenBook
 from schemas.errors import FlagstreamError
+from schemas.lake_tables import lake_schemas
 from schemas.policy import Policy, QueryLimits
 from streaming.actions.query import QueryEngine
-from streaming.batch.compose import lake_schemas
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.store.place import Place

@@ -25,6 +25,7 @@ from agent.triage.triage import Triage
 from schemas.llm import Budget, Llm, PromptReference, TokenPrice
 from schemas.policy import AllowedModel, Policy
 from streaming.testing import scripted_llm as scripted
+from tests.noted_ledger import NotedLedger
 from tests.unit.agent.triage.test_triage import ROWS
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -90,7 +91,7 @@ def asking(
     "down", [QUOTA, scripted.fails(401), scripted.fails(503), scripted.not_json(), scripted.closed()]
 )
 def test_while_the_first_does_not_answer_the_next_one_does(down: scripted.LlmStep) -> None:
-    ledger = MemoryLedger()
+    ledger = NotedLedger()
     with (
         scripted.scripted_llm(default=down) as first,
         scripted.scripted_llm() as second,
@@ -215,7 +216,7 @@ STEPS = {
     st.lists(st.sampled_from(sorted(STEPS)), max_size=6), st.lists(st.sampled_from(sorted(STEPS)), max_size=6)
 )
 def test_whatever_the_first_two_do_every_group_is_answered_once(one: list[str], other: list[str]) -> None:
-    ledger, clock = MemoryLedger(), Clock()
+    ledger, clock = NotedLedger(), Clock()
     with (
         scripted.scripted_llm(*(STEPS[each] for each in one)) as first,
         scripted.scripted_llm(*(STEPS[each] for each in other)) as second,

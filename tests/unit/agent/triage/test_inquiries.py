@@ -30,6 +30,7 @@ from schemas.llm import Budget, Llm, PromptReference
 from schemas.policy import load_policy
 from streaming.testing import scripted_llm as scripted
 from tests.late_samples import GROUPS, NOW, ROWS, Late, asked_about, row, triage, working
+from tests.noted_ledger import NotedLedger
 
 SECONDS = 60.0
 
@@ -140,7 +141,7 @@ def test_one_group_that_a_server_fails_on_is_given_up_while_it_answers_others(tm
             late.alert(30, 30 * batch)
             late.wait(lambda: len(late.revised) == 20 * batch + 20)  # noqa: B023 -- called at once
         late.wait(lambda: late.answers.totals.given_up >= 10)
-        assert len(late.answers._in_hand) < 6, "its window is settled"
+        assert len(late.answers._windows) < 6, "its window is settled"
 
 
 def test_answers_in_hand_at_the_end_are_on_record(tmp_path: Path) -> None:
@@ -249,7 +250,7 @@ REPLIES: tuple[FallbackReason | None, ...] = (
 def test_whatever_a_model_does_no_group_is_asked_twice_at_a_time_and_no_answer_is_lost(
     replies: list[tuple[int, FallbackReason | None]], groups: int
 ) -> None:
-    clock, ledger, client = Clock(), MemoryLedger(), Scripted()
+    clock, ledger, client = Clock(), NotedLedger(), Scripted()
     llm = Llm(groups_per_request=groups, budget=Budget(tokens_per_day=10**9))
     asking = Triage(
         llm,

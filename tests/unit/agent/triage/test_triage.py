@@ -28,6 +28,7 @@ from schemas.policy import AllowedModel, Policy, load_policy
 from schemas.rules import Rule
 from streaming.testing import picky_llm as picky
 from streaming.testing import scripted_llm as scripted
+from tests.noted_ledger import NotedLedger
 from tests.unit.agent.spare_budget import admitted
 
 DEADLINE = 0.3
@@ -277,7 +278,7 @@ def test_a_failure_is_not_kept_as_an_answer() -> None:
     assert {each.source for each in again.classifications} == {"llm"}
 
 
-class WatchedLedger(MemoryLedger):
+class WatchedLedger(NotedLedger):
     """A real ledger that also notes how many requests had reached the server at each of its calls."""
 
     def __init__(self, server: scripted.ScriptedLlm) -> None:
@@ -433,7 +434,7 @@ def test_columns_are_alert_fields() -> None:
 
 def test_one_request_carries_many_groups_and_its_tokens_are_shared_out() -> None:
     with scripted.scripted_llm() as server, connected(server.base_url) as client:
-        ledger = MemoryLedger()
+        ledger = NotedLedger()
         result = a_triage(client, groups=8, ledger=ledger).classify(ROWS)
         (request,) = server.requests
     assert (result.groups, result.calls) == (3, 1)

@@ -23,7 +23,7 @@ from streaming.actions.entity_actions import EntityActions
 from streaming.actions.findings import FindingFacts
 from streaming.actions.lake_actions import LakeActions
 from streaming.actions.query import plain
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.store.place import Place
@@ -281,7 +281,7 @@ def test_what_is_usual_is_said_by_currency(tmp_path: Path) -> None:
     spec = agent(rules=[])
     with trial(tmp_path, spec) as tried:
         tried.send(payments)
-    found = EntityActions(tried.settings.lake(spec.name), spec, ("customer", "terminal")).profile(
+    found = EntityActions(PlacedAgent(tried.settings, spec), ("customer", "terminal")).profile(
         "customer", "c1"
     )
     facts = {name: found.facts[name] for name in ("payments", "currency", "median_amount", "largest_amount")}

@@ -28,7 +28,8 @@ from streaming.audit.audit_check import check_audit, check_span, events_from, ne
 from streaming.audit.audit_guard import Anchor, AnchorFile
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.delta.maintenance import MaintenanceLimits, maintain
-from streaming.delta.stored import StoredTable, read_stored
+from streaming.delta.stored import StoredTable
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.store.place import Place

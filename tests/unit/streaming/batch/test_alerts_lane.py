@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
+from schemas import instants
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, TableNames
-from streaming.batch import outbox, pipeline
+from streaming.batch import outbox
 from streaming.batch.alerts_lane import AlertsLane, LaneChange, choose_lane, lanes_of, unseen
 from streaming.batch.outbox import Outbox
 from streaming.batch.steps import BatchStep
@@ -133,7 +134,7 @@ def test_a_move_holds_where_the_clock_is_set_back(
     topics = Topics(monkeypatch)
     run(settings, on_topic("before"), 0, 0)
     earlier = datetime.now(UTC) - timedelta(hours=1)
-    monkeypatch.setattr(pipeline, "datetime", SimpleNamespace(now=lambda _: earlier))
+    monkeypatch.setattr(instants, "datetime", SimpleNamespace(now=lambda _: earlier))
     with (
         Clients(settings, "none") as clients,
         opening.open_agent(

@@ -12,7 +12,7 @@ import pytest
 from schemas.spec import AgentSpec
 from streaming.batch.steps import BatchStep
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan
 from streaming.home.placed_agent import PlacedAgent

@@ -17,7 +17,8 @@ from streaming.batch.closed_batches import unbalanced
 from streaming.batch.queries import newest_of_the_stream
 from streaming.batch.stream_settings import Offsets, is_overtaken
 from streaming.delta.lake import LakeTable
-from streaming.delta.stored import open_version, read_stored
+from streaming.delta.stored import open_version
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.opening import open_agent

@@ -23,7 +23,7 @@ class Asked:
     commit: int
     outcome: ModelCall | None = None
     is_lost: bool = False
-    told: list[ModelCall] = field(default_factory=list)
+    outcomes: list[ModelCall] = field(default_factory=list)
 
 
 class Calls(RuleBasedStateMachine):
@@ -58,15 +58,15 @@ class Calls(RuleBasedStateMachine):
     def crash(self) -> None:
         """What has come back and is not told is forgotten, what is under way never comes back."""
         for each in self.asked:
-            each.is_lost = each.is_lost or not each.told
+            each.is_lost = each.is_lost or not each.outcomes
         self.made = AuditedCalls()
 
     @invariant()
     def each_is_told_once_and_rightly(self) -> None:
         for each in self.asked:
-            assert len(each.told) == (each.commit <= self.recorded)
-            if each.told and not each.is_lost:
-                assert each.told == [each.outcome]
+            assert len(each.outcomes) == (each.commit <= self.recorded)
+            if each.outcomes and not each.is_lost:
+                assert each.outcomes == [each.outcome]
 
     def _outcome(self, asked: Asked, answered: bool) -> ModelCall:
         self.number += 1
@@ -87,8 +87,8 @@ class Calls(RuleBasedStateMachine):
                 if (one.key, one.commit) == (each.question["key"], each.question["commit"])
             ]
             assert asked is not self.under_way.get(asked.key), "what is under way has no outcome yet"
-            asked.told.append(each.call)
-        self.made.told(settled)
+            asked.outcomes.append(each.call)
+        self.made.forget(settled)
         self.recorded = max(self.recorded, settled.through)
 
 

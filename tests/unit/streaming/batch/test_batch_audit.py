@@ -12,12 +12,12 @@ from agent.audit.events import ModelCall, PolicyRuling
 from agent.triage.ledger import Intent, RecordedAnswer
 from agent.triage.triage import TriageResult
 from schemas.contract import load_contract
+from schemas.lake_tables import lake_schemas
 from schemas.tables import BATCHES
 from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.batch.alerting import Alerted, Asked
 from streaming.batch.batch_audit import BatchAudit
-from streaming.batch.compose import lake_schemas
 from streaming.batch.store import Decision
 from streaming.delta.lake import Lake, Stamp
 from streaming.delta.ledger import LakeLedger

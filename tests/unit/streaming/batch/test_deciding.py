@@ -22,7 +22,7 @@ from streaming.detection import checkpoints
 from streaming.home.settings import Settings
 from streaming.store.folders import Folders
 from streaming.store.local_folders import LocalFolders
-from tests.unit.streaming.rules.test_pattern_engine import CONTRACT, NO_LABELS, STREAM, VERSIONS, specified
+from tests.unit.streaming.batch.test_pattern_engine import CONTRACT, NO_LABELS, STREAM, VERSIONS, specified
 
 ROOT = Path(__file__).resolve().parents[4]
 MARKS = {"query_id": "q", "batch_id": 0, "created_at": datetime(2026, 5, 1, tzinfo=UTC)}

@@ -59,10 +59,10 @@ def test_few_payments_say_nothing_and_nobody_is_no_id() -> None:
 def test_the_condition_begins_and_ends() -> None:
     health = Health()
     watch = InputWatch(health, ["card"])
-    watch.look_for_placeholders(rows(["UNKNOWN"] * 1_500), 0.5)
+    watch.watch_placeholders(rows(["UNKNOWN"] * 1_500), 0.5)
     (state,) = health.active
     assert (state.condition, "card" in state.cause) == (Condition.ENTITY_DOMINATES, True)
-    watch.look_for_placeholders(rows([f"c{number}" for number in range(2_000)]), 0.5)
+    watch.watch_placeholders(rows([f"c{number}" for number in range(2_000)]), 0.5)
     assert health.active == ()
 
 

@@ -21,7 +21,7 @@ from streaming.batch.pipeline import ClosedBatch
 from streaming.batch.steps import BatchStep
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.log_tail import entry_path
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.source import last_committed, last_planned

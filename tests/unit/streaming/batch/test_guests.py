@@ -96,5 +96,7 @@ def test_an_alert_of_a_guest_is_explained_and_listed_beside_others(tmp_path: Pat
         lake = tried.settings.lake(spec.name)
         found = explain(lake, spec, guest["alert_id"], "customer")
         assert [each.kind for each in found.normal] == ["customer"]
-        similar = EntityActions(lake, spec, ("customer", "terminal")).similar(guest["alert_id"], 50)
+        similar = EntityActions(PlacedAgent(tried.settings, spec), ("customer", "terminal")).similar(
+            guest["alert_id"], 50
+        )
         assert similar.reveals["terminal"] == frozenset({"entities.terminal"})

@@ -16,7 +16,7 @@ from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.batch.backfill_mark import newest_decision
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.opening import open_agent
@@ -95,7 +95,7 @@ def test_stamps_ahead_and_restarts_let_no_redelivery_through(
         patch.setattr("streaming.definition.agent_definition._check_horizon", lambda *_: None)
         stored = process(settings, spec, rows, sizes, restart)
     assert sum(stored) == ROWS
-    decision = newest_decision(settings.lake(spec.name), spec.tables)
+    decision = newest_decision(PlacedAgent(settings, spec))
     assert decision is not None
     assert decision.broker_us is not None
     reached = DAY + timedelta(microseconds=decision.broker_us - int(DAY.timestamp() * 1e6))

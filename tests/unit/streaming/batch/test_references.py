@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from deltalake import write_deltalake
@@ -26,6 +30,7 @@ from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.service.health import Condition, Health
+from streaming.service.last_read import LastRead
 from streaming.testing.live_lake import DAY, agent, events, run_live, without_broker
 
 KEYS = ["m1", "m2", "UNKNOWN", ""]
@@ -231,6 +236,29 @@ def test_columns_of_no_usable_type_are_told_and_end_no_batch(
     assert references.join(decoded([("m1", 1.0)]))["merchant_risk"].to_pylist() == [0.5]
 
 
+def test_a_run_that_goes_on_joins_what_it_read_before_of_a_table_that_is_gone(tmp_path: Path) -> None:
+    clock, health, last_read = iter(range(0, 100, 10)), Health(), LastRead()
+    path = one_row(tmp_path / "t.parquet")
+
+    def attempt() -> References:
+        return References(contract(path), health, clock=lambda: next(clock), last_read=last_read)
+
+    first = attempt()
+    one_row(path, risk=[0.75])
+    first.renew()
+    path.unlink()
+    again = attempt()
+    assert again.join(decoded([("m1", 1.0)]))["merchant_risk"].to_pylist() == [0.75]
+    assert [each.condition for each in health.active] == [Condition.REFERENCE_UNREADABLE]
+    one_row(path, risk=[0.25])
+    again.renew()
+    assert health.active == ()
+    assert again.join(decoded([("m1", 1.0)]))["merchant_risk"].to_pylist() == [0.25]
+    path.unlink()
+    with pytest.raises(ConfigurationError, match="no such"):
+        References(contract(path))
+
+
 @pytest.mark.parametrize("moments", [[1_714_521_600], [1.5], [True]])
 def test_numbers_are_no_times(tmp_path: Path, moments: list[Any]) -> None:
     with pytest.raises(ConfigurationError, match="expected times or text in ISO 8601"):
@@ -315,3 +343,37 @@ def test_a_reference_that_came_later_leaves_older_rows_null(settings: Settings, 
     assert later.height > 0
     assert later["merchant_risk"].to_list() == [0.95] * later.height
     assert run_replay(PlacedAgent(settings, spec), ReplaySpan()).differences == ()
+
+
+def test_a_file_that_is_gone_after_it_was_listed_is_a_condition(tmp_path: Path) -> None:
+    folder = tmp_path / "merchants"
+    folder.mkdir()
+    pq.write_table(table_of([("m1", 0, 0.5)]), folder / "a.parquet")
+    health, now = Health(), [0.0]
+    references = References(contract(folder), health, lambda: now[0])
+    before = references.pins()
+    (folder / "b.parquet").symlink_to(folder / "gone.parquet")  # as if it went between listing and looking
+    now[0] = 2.0
+    references.renew()
+    assert [each.condition for each in health.active] == [Condition.REFERENCE_UNREADABLE]
+    assert references.pins() == before
+
+
+def test_damaged_parquet_is_a_condition_and_ends_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "merchants.parquet"
+    pl.DataFrame({"merchant_id": ["m1", "m2"], "risk": [0.5, 0.7], "tier": ["low", "high"]}).write_parquet(
+        path
+    )
+    good, chance, refused = path.read_bytes(), random.Random(1), 0
+    for number in range(400):
+        path.write_bytes(good)
+        os.utime(path, ns=(number, number))
+        health, now = Health(), iter([0.0, 2.0, 2.0])
+        references = References(contract(path, since=None), health, partial(next, now))
+        damaged = bytearray(good)
+        for _ in range(chance.randint(1, 6)):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        path.write_bytes(bytes(damaged))
+        references.renew()
+        refused += any(each.condition is Condition.REFERENCE_UNREADABLE for each in health.active)
+    assert refused > 100

@@ -26,7 +26,7 @@ from schemas.tables import (
     UTC_MICROS,
     transactions_schema,
 )
-from streaming.batch.store import BatchInHand, Decision, store
+from streaming.batch.store import CurrentBatch, Decision, store
 from streaming.delta.lake import Lake, Stamp
 from streaming.events.filtered import NOTHING_FILTERED
 from streaming.labels.entity_labels import entity_labels_schema
@@ -81,7 +81,7 @@ def no_labels(first: int) -> tuple[LabelPin, pa.Table]:
 
 def stored_by(
     lake: Lake,
-    batch: BatchInHand,
+    batch: CurrentBatch,
     valid: pa.Table,
     rejected: pa.Table,
     filtered: pa.Table = NOTHING_FILTERED,
@@ -90,8 +90,8 @@ def stored_by(
     return stored.decision, stored.rows
 
 
-def batch(read: int, *, first_sequence: int = 0, watermark: datetime = START) -> BatchInHand:
-    return BatchInHand(
+def batch(read: int, *, first_sequence: int = 0, watermark: datetime = START) -> CurrentBatch:
+    return CurrentBatch(
         stamp=Stamp("tester/q", 0),
         read=read,
         query_id="q",

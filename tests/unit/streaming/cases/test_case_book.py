@@ -18,7 +18,7 @@ from streaming.cases.alert_intake import AlertIntake
 from streaming.cases.book import CaseBook
 from streaming.cases.choosing import LIVE_CASES, NOBODY, CaseFilter
 from streaming.cases.orders import Order
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.labels.book import LabelBook
 from tests.unit.streaming.cases.case_samples import Desk, alert_row
 
@@ -226,12 +226,12 @@ def test_merged_cases_are_one_and_can_be_parted_again(desk: Desk) -> None:
     assert book.act(three, Order("merge", into=one[:6]), "anna").merged_into == one
     assert book.case(one).alerts == 4
     assert [len(book.alerts_of(each)) for each in (one, two)] == [4, 0]
-    assert book.case_of_alert(f"{1:032x}") == one
+    assert book.cases_of_alerts([f"{1:032x}"]) == {f"{1:032x}": one}
     with pytest.raises(CaseRefusedError, match="part of"):
         book.act(two, FRAUD, "anna")
     with pytest.raises(CaseRefusedError, match="since"):
         book.undo(two, "anna")
-    assert book.undo(three, "anna").status == "open"
+    assert book.undo(three, "anna").case.status == "open"
     book.act(one, FRAUD, "anna")
     assert sorted(row["transaction_id"] for row in labels(desk)) == ["t0", "t1", "t3"]
     with pytest.raises(CaseRefusedError, match="it is closed"):
@@ -279,7 +279,7 @@ def test_what_can_be_undone_leaves_the_case_as_it_was(desk: Desk, order: Order) 
     book = desk.grouped()
     before = book.page().cases[0]
     book.act(before.case_id, order, "anna")
-    after = book.undo(before.case_id, "anna")
+    after = book.undo(before.case_id, "anna").case
     assert after.version > before.version
     assert {**after.document, "version": 0} == {**before.document, "version": 0}
     with pytest.raises(CaseRefusedError, match="nothing was done"):

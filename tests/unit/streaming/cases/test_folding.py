@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import polars as pl
 from hypothesis import given
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from schemas.rules import SEVERITIES
-from streaming.cases.case_frames import CASE_EVENT_NAMES, FRAME, members_of, moves_of
+from streaming.cases.case_frames import FRAME, CaseEvent, members_of, moves_of
 from streaming.cases.case_store import CaseMemory
 from streaming.cases.folding import CASES, fold
 from streaming.testing.live_lake import DAY
@@ -25,7 +25,7 @@ ACTIONS = [f"x{number}" for number in range(6)]
 @st.composite
 def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
     """Return events in their order, sensible or not: what a later version writes may be neither."""
-    events = draw(st.lists(st.sampled_from(CASE_EVENT_NAMES), min_size=1, max_size=25))
+    events = draw(st.lists(st.sampled_from(get_args(CaseEvent)), min_size=1, max_size=25))
     rows: list[dict[str, Any]] = []
     for number, event in enumerate(["opened", *events]):
         case = draw(st.sampled_from(NAMES))

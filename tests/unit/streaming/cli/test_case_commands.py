@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from agent.audit.events import AuditEvent
+from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.cases.actions import CaseRefusedError
 from streaming.cli.root import carried_out
 from streaming.home.placed_agent import PlacedAgent
@@ -119,3 +122,28 @@ def test_an_edited_file_ends_with_one(
     for content in (b"[]", b"\xff"):
         file.write_bytes(content)
         assert carried_out(["case", "verify", *lake, "--file", str(file)]) == 2
+
+
+def test_the_audit_log_says_how_cases_were_closed(
+    lake: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = PlacedAgent(Settings.load(Path(lake[-1]), {}), spec_of())
+    begun = AuditEvent("action", "run", {"command": "run", "rows": 0}, "command/begun", 0)
+    LakeAudit(AuditPlaces(agent), timedelta(days=30)).record([begun])
+    one, two, three = (
+        each["case_id"] for each in told(capsys, lake, "list", "--status", "open", "--limit", "3")["cases"]
+    )
+    told(capsys, lake, "close", one, "--reason", "genuine", "--who", "anna")
+    for each in (two, three):
+        told(capsys, lake, "assign", each, "--to", "carla")
+    many = ["update", "--do", "close", "--reason", "other", "--assignee", "carla", "--expect", "2"]
+    told(capsys, lake, *many, "--who", "carla")
+    told(capsys, lake, "comment", one, "as she said", "--who", "anna")
+    assert carried_out(["audit", "show", *lake, "--kind", "action", "--json"]) == 0
+    details = [json.loads(line)["detail"] for line in capsys.readouterr().out.splitlines()]
+    rows = {each["command"]: each for each in details}
+    closed, mass = (each for each in details if each["command"] == "case-close")
+    assert (closed["reason"], closed["case"], closed["who"]) == ("genuine", f"case-{one}", "anna")
+    assert (mass["reason"], mass["who"]) == ("other", "carla")
+    assert sorted(mass["cases"]) == sorted(f"case-{each}" for each in (two, three))
+    assert "reason" not in rows["case-comment"]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from schemas.spec import load_spec
-from streaming.audit.access import tell_done, tell_read
+from streaming.audit.access import record_done, record_read
 from streaming.audit.audit_log import AuditPlaces
 from streaming.cli.root import main
 from streaming.home.placed_agent import PlacedAgent
@@ -50,7 +50,7 @@ def flagstream(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 
 
 def read_by(flagstream: Shell, command: str = "explain") -> None:
-    tell_read(PlacedAgent(Settings.load(flagstream.home, {}), SPEC), command, ["alerts", "transactions"])
+    record_read(PlacedAgent(Settings.load(flagstream.home, {}), SPEC), command, ["alerts", "transactions"])
 
 
 def test_a_sound_log_is_sound(flagstream: Shell) -> None:
@@ -122,7 +122,7 @@ def test_each_command_is_told_once_with_who_ran_it(flagstream: Shell) -> None:
     filled(flagstream.home, 1)
     read_by(flagstream)
     read_by(flagstream)
-    tell_done(PlacedAgent(Settings.load(flagstream.home, {}), SPEC), "labels-import", 12)
+    record_done(PlacedAgent(Settings.load(flagstream.home, {}), SPEC), "labels-import", 12)
     _, printed = flagstream("audit", "show", "--json")
     rows = [json.loads(line) for line in printed.splitlines()][2:]
     assert [(row["kind"], row["subject"]) for row in rows] == [

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
@@ -16,10 +17,12 @@ from schemas.contract import load_contract
 from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
 from streaming.cli.root import app
+from streaming.commands.quarantine_view import show_waiting
 from streaming.history import reconcile as reconciling
 from streaming.history.reconcile import reconcile
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
+from streaming.output.terminal import Terminal
 from streaming.run.opening import open_agent
 from streaming.run.status import InputNow, read_status
 from streaming.testing.live_lake import CONTRACT, TOPIC, agent, events, records, without_broker
@@ -219,3 +222,14 @@ def test_requests_and_what_becomes_of_them_are_audited(
     changed = newest_events(places, "configuration_change", 1)[0]["detail"]
     assert changed["changed"] == ["contract_digest"]
     assert changed["contract_digest"] == load_contract(str(contract_file)).digest
+
+
+@pytest.mark.parametrize("records", [0, 1])
+def test_a_list_of_what_waits_ends_with_what_can_be_done(
+    records: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"topic": "events", "partition": 0, "offset": 7, "reason": "bad_time", "detail": None, "times": 1}
+    rows = pl.DataFrame([{**row, "arrived": NOON, "bytes": 2}]).head(records)
+    show_waiting(rows, 20, Terminal())
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("`flagstream quarantine requeue` takes them in after all" in said) is bool(records)

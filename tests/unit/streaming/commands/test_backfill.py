@@ -24,7 +24,7 @@ from streaming.audit.audit_log import AuditPlaces
 from streaming.cli.root import app, main
 from streaming.commands.backfill import load, load_history, run_backfill, source_to_load
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.files import event_files
 from streaming.history.backfill import Loaded, Passed
 from streaming.history.backfill_source import open_history
@@ -276,6 +276,14 @@ def test_a_source_that_cannot_be_read_writes_nothing(
     assert not settings.home.exists()
 
 
+def test_nothing_is_loaded_into_a_store_without_the_key_that_none_makes_there(
+    history: Path, tmp_path: Path
+) -> None:
+    settings = Settings.load(tmp_path / "home", {"FLAGSTREAM_STORE": "s3://bucket/lake"})
+    with pytest.raises(ConfigurationError, match=r"FLAGSTREAM_AUDIT_KEY: the audit log of .* needs a key"):
+        run_backfill(PlacedAgent(settings, agent()), history)
+
+
 def test_parquet_csv_json_lines_and_delta_tables_load_the_same(tmp_path: Path) -> None:
     spec, rows = agent(), pa.Table.from_pylist(EVENTS[:300])
     moments = pa.array([datetime.fromisoformat(each["event_time"]) for each in EVENTS[:300]])
@@ -339,7 +347,7 @@ def told_after(
     """What a run logs whose first batches hold `sent`, stamped by the broker at a moment."""
     told: list[dict[str, Any]] = []
     patch.setattr(history_overlap, "log", lambda _, text, **more: told.append({"text": text, **more}))
-    spec, check = agent(), OverlapCheck(settings.lake("tester"), agent())
+    spec, check = agent(), OverlapCheck(PlacedAgent(settings, agent()))
     with trial(settings.home, spec) as tried:
         for part in (sent[:60], sent[60:]):
             tried.send(part, at=at)

@@ -12,11 +12,12 @@ import yaml
 
 import agent
 from schemas.spec import load_spec
+from streaming.batch import moved
 from streaming.cli.root import main
 from streaming.commands.ci import CiReport, markdown, run_ci
 from streaming.commands.fixture_lake import Fixture, build_fixture
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.settings import Settings
 
 SHIPPED = Path(agent.__file__).parent
@@ -51,6 +52,22 @@ def test_the_shipped_content_is_right_and_decides_as_before(content: Path) -> No
     (tried,) = report.tried
     assert (tried.exact.rows, tried.exact.differences, tried.changed) == (6_000, (), None)
     assert tried.exact.alerts > 0
+
+
+def test_a_replay_within_a_tolerance_is_told_from_one_that_is_exact(
+    content: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fixture's batches say that another machine has computed them."""
+    exact = run_ci([content], [], SMALL)
+    assert "**0 differences**, bit for bit." in markdown(exact)
+    assert exact.facts()["tried"][0]["replay"]["tolerated"] is None
+    monkeypatch.setattr(moved, "machine_fingerprint", lambda: "1-000000000000feed")
+    report = run_ci([content], [], SMALL)
+    assert report.exit_code == 0
+    assert "**0 differences**, within a tolerance: 3 batches computed by a machine of another" in markdown(
+        report
+    )
+    assert report.facts()["tried"][0]["replay"]["tolerated"]["batches"] == 3
 
 
 def test_every_fault_is_told(content: Path) -> None:

@@ -7,9 +7,10 @@ import json
 import httpx2
 import pytest
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
 from schemas.errors import ConfigurationError, MachineError
-from streaming.cli.root import carried_out
+from streaming.cli.root import app, carried_out
 from streaming.commands import console
 from streaming.commands.console import ConsoleServer
 from streaming.home.settings import Settings
@@ -83,3 +84,10 @@ def test_a_token_that_the_server_does_not_come_to_know_is_said(monkeypatch: pyte
     with pytest.raises(ConfigurationError, match=r"does not know this token.*--home"):
         ConsoleServer("http://127.0.0.1:1", draw().text, patience=0.0).sign_in_address()
     assert answered == [401]
+
+
+def test_without_a_terminal_it_says_how_a_token_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLAGSTREAM_TOKEN", raising=False)
+    done = CliRunner().invoke(app, ["console"])
+    assert isinstance(done.exception, ConfigurationError)
+    assert "there is no terminal to enter a token on: give it as FLAGSTREAM_TOKEN" in str(done.exception)

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from schemas.alert import ALERTS
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
+from schemas.lake_tables import lake_schemas
 from schemas.spec import AgentSpec
 from schemas.tables import BATCHES, LATE
-from streaming.batch.compose import lake_schemas
 from streaming.cli.root import app
 from streaming.commands.cost import estimated
 from streaming.delta.lake import Lake, Stamp
@@ -217,7 +217,9 @@ def test_a_forecast_starts_from_what_the_lake_has_shown(tmp_path: Path) -> None:
     assert found.calls_per_day == pytest.approx(calls)
     assert found.llm_usd_per_day == pytest.approx(calls * (600 * 1.0 + 120 * 10.0) / 1e6)
     assert (found.limited_by, found.model) == ("none", "small")
-    assert found.month_usd == pytest.approx(30 * found.llm_usd_per_day)
+    assert (found.compute_usd_per_day, found.month_usd) == (None, None)
+    free = estimated(Place.local(lake), spec(), 2.0, 0.0)
+    assert free.month_usd == pytest.approx(30 * found.llm_usd_per_day)
     assert "measured over 4,000 events" in found.basis.alerts_per_event.basis
 
 
@@ -275,3 +277,20 @@ def test_batches_are_in_order_of_time_whatever_the_files_say(tmp_path: Path) -> 
 def test_a_rate_or_a_price_that_is_none_is_bad_input(tmp_path: Path, arguments: tuple[str, str]) -> None:
     result = CliRunner().invoke(app, ["cost", "--home", str(tmp_path), *arguments])
     assert result.exit_code == 2, result.exception
+
+
+def test_what_no_price_is_known_of_is_unknown_and_not_free(tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text(spec(llm={"prices": {}}).model_dump_json(), encoding="utf-8")
+    asked = ["cost", "--forecast", "10", "--spec", str(file), "--home", str(tmp_path)]
+    done = CliRunner().invoke(app, [*asked, "--json"])
+    found = json.loads(done.output)
+    assert [found[name] for name in ("llm_usd_per_day", "compute_usd_per_day", "month_usd")] == [None] * 3
+    printed = " ".join(CliRunner().invoke(app, asked).output.split())
+    assert "unknown: no price of small in llm.prices of the spec" in printed
+    assert "--compute-price names one" in printed
+
+
+def test_a_model_on_this_machine_costs_no_tokens(tmp_path: Path) -> None:
+    found = estimated(Place.local(tmp_path), spec(llm={"model": None, "prices": {}}), 10.0, 1.0)
+    assert (found.model, found.llm_usd_per_day) == ("local", 0.0)

@@ -76,7 +76,7 @@ def test_a_sample_becomes_the_contract_and_its_amounts_the_limit(tmp_path: Path)
     assert definition.policy.policyName == "shop"
     assert "amount > 200" in {rule.when for rule in definition.rules.rules}
     following = json.loads(done.stdout)["next"]
-    assert [each.split()[1] for each in following] == ["spec", "contract", "produce", "run"]
+    assert [each.split()[1] for each in following] == ["spec", "contract", "produce", "run", "alerts"]
     assert f"'{file}'" in following[2], "a name with a blank is quoted"
 
 
@@ -236,7 +236,7 @@ def test_what_a_comment_suggests_can_be_written() -> None:
     contract = parse_document(parse_yaml(text, where="c"), EventContract, where="c")
     files = NewAgent("mine", "events", 100.0, contract, text, None).files()
     found = [*suggestions(files[SPEC])]
-    assert len(found) == 5
+    assert len(found) == 7
     for each in found:
         parse_document(parse_yaml(each, where=SPEC), AgentSpec, where=SPEC)
     for each in suggestions(files[POLICY]):

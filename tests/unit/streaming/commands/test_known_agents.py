@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from streaming.cli.root import app
 from streaming.commands.known_agents import check_known
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
+from streaming.service.health import Condition, Health
 from streaming.store import object_folders
 from streaming.testing.live_lake import agent
 
@@ -34,11 +36,38 @@ def test_the_agents_that_are_there_are_named(tmp_path: Path, command: str) -> No
     assert not (tmp_path / "lake" / "card-fraud").exists()
 
 
-@pytest.mark.parametrize("there", [(), ("tester",), ("other", "tester")])
-def test_an_agent_that_is_there_or_the_first_of_all_is_known(tmp_path: Path, there: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("command", [each for each in ASKED if not each.startswith("audit")])
+def test_where_no_agent_ever_was_it_says_what_to_do(tmp_path: Path, command: str) -> None:
+    refused = ask(tmp_path, command).exception
+    assert isinstance(refused, ConfigurationError)
+    assert refused.exit_code == 2
+    assert "no agent has run in this home yet: `flagstream run` starts one; --home or" in str(refused)
+    assert not (tmp_path / "lake").exists()
+
+
+@pytest.mark.parametrize("there", [(), ("other",)])
+def test_an_agent_that_waits_for_its_first_batch_is_known(tmp_path: Path, there: tuple[str, ...]) -> None:
+    for name in there:
+        (tmp_path / "lake" / name).mkdir(parents=True)
+    placed = PlacedAgent(Settings.load(tmp_path, {}), agent())
+    with closing(Health(placed.settings.health("tester"))) as health:
+        health.begins(Condition.BROKER_AWAY, "nobody answers")
+        check_known(placed)
+
+
+@pytest.mark.parametrize("there", [("tester",), ("other", "tester")])
+def test_an_agent_that_is_there_is_known(tmp_path: Path, there: tuple[str, ...]) -> None:
     for name in there:
         (tmp_path / "lake" / name).mkdir(parents=True)
     check_known(PlacedAgent(Settings.load(tmp_path, {}), agent()))
+
+
+def test_an_agent_that_has_labels_alone_is_said_to_have_closed_nothing(tmp_path: Path) -> None:
+    """Labels may come before the first run."""
+    (tmp_path / "lake" / "card-fraud" / "labels").mkdir(parents=True)
+    done = ask(tmp_path, "status")
+    assert done.exit_code == 0
+    assert "never; `flagstream run` starts the agent" in " ".join(done.stdout.split())
 
 
 def test_the_agents_of_a_store_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

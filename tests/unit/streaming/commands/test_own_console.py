@@ -93,7 +93,7 @@ def test_the_demos_console_signs_in_as_often_as_it_says_an_address_and_its_token
     assert not staying.is_alive()
     with pytest.raises(httpx2.HTTPError):
         httpx2.get(again)
-    found = read_tokens(LakeReader(agent.lake, agent.spec.tables))
+    found = read_tokens(LakeReader.of(agent))
     (token,) = found.values()
     assert token.scopes == {"triage", "operate"}
     assert token.ends_at is not None
@@ -158,7 +158,7 @@ def test_a_token_that_one_agent_refuses_ends_with_the_others(
     monkeypatch.setattr(TokenTable, "add", refused)
     with pytest.raises(StoreError), own_token([agent, other]):
         pass
-    (token,) = read_tokens(LakeReader(agent.lake, agent.spec.tables)).values()
+    (token,) = read_tokens(LakeReader.of(agent)).values()
     assert not token.is_good(datetime.now(UTC))
 
 

@@ -48,7 +48,13 @@ def test_programs_are_told_what_the_running_agent_waits_for(
     with pytest.raises(StoreError, match="s3://lake/payments/lake/tester: "):
         show_status(PlacedAgent(settings, agent()), as_json=True)
     condition = {"condition": "store_away", "cause": "nobody answers", "since": SINCE.isoformat()}
-    assert json.loads(capsys.readouterr().out) == {"running": True, "conditions": [condition]}
+    assert json.loads(capsys.readouterr().out) == {
+        "running": True,
+        "conditions": [condition],
+        "executors": None,
+        "mode": None,
+        "buckets": None,
+    }
 
 
 @pytest.mark.usefixtures("waiting")
@@ -67,4 +73,10 @@ def test_an_agent_that_does_not_run_waits_for_nothing(
 ) -> None:
     with pytest.raises(StoreError):
         show_status(PlacedAgent(settings, agent()), as_json=True)
-    assert json.loads(capsys.readouterr().out) == {"running": False, "conditions": []}
+    assert json.loads(capsys.readouterr().out) == {
+        "running": False,
+        "conditions": [],
+        "executors": None,
+        "mode": None,
+        "buckets": None,
+    }

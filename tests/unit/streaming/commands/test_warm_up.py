@@ -13,7 +13,7 @@ from schemas.errors import ConfigurationError, DataLossError
 from streaming.commands.what_if_page import page
 from streaming.commands.what_if_view import show_what_if
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.detection.scoring import Scorer
 from streaming.history.decided import DecidedHistory
 from streaming.history.replay import Replayer

@@ -143,6 +143,22 @@ def test_times_choose_what_arrived_then(client: ApiClient) -> None:
         assert said in refused.text
 
 
+@given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.timezones()))
+def test_the_form_sends_the_moment_again_that_was_asked_for(moment: datetime) -> None:
+    """Sent twice and more, it stays the same one; a field of a form has no zone and is read as UTC.
+
+    Browsers leave a field empty whose seconds have more than three places.
+    """
+    moment = moment.replace(microsecond=moment.microsecond // 1_000 * 1_000)
+    asked = moment.isoformat()
+    for _ in range(2):
+        asked = quarantine_pages._field(asked)
+        found = quarantine_pages._moment(asked, "since")
+        assert found == moment.astimezone(UTC)
+        assert not asked.endswith("Z") and "+" not in asked
+        assert len(asked.partition(".")[2]) == len("123")
+
+
 def test_a_time_with_a_zone_is_the_same_moment(client: ApiClient) -> None:
     arrived = datetime.fromisoformat(max(each["arrived"] for each in listed(client)["records"]))
     for zone in (timezone(timedelta(hours=5)), timezone(-timedelta(hours=7)), UTC):

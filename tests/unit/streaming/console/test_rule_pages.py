@@ -13,7 +13,7 @@ import pytest
 
 from streaming.console.charts import DAYS_HEIGHT, DAYS_WIDTH, day_bars
 from streaming.console.rule_pages import advice_of
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve.rule_figures import ThresholdStep, labelled_share

@@ -18,9 +18,11 @@ from schemas.tables import BATCHES
 from streaming.console.condition_words import condition_words
 from streaming.console.step_chart import STEP_HEIGHT, step_chart
 from streaming.delta.lake import LakeTable, Stamp
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
+from streaming.profiles.entity_buckets import BucketFacts
+from streaming.run.executors import ExecutorWatch
 from streaming.serve.system_figures import BatchFigures
 from streaming.service.health import Condition, Health
 from streaming.testing.api import ApiClient
@@ -100,6 +102,25 @@ def test_an_agent_that_runs_and_waits_says_what_for_and_what_to_do(
     assert "see to the broker; the agent goes on where it was" in said
     assert "open or refused: the key is refused" in said
     assert "not running on this machine" in texts(client)
+
+
+def test_executors_of_a_cluster_are_shown_where_there_is_one(settings: Settings, client: ApiClient) -> None:
+    assert "of the Spark cluster" not in texts(client)
+    file = settings.health(SPEC.name)
+    with closing(Health(file)) as health:
+        watched = (lambda: 3, lambda: None, health, file, lambda: None)
+        ExecutorWatch(*watched).check()
+        system = client.get("/v1/system").json()
+        assert (system["executors"], system["buckets"]) == (3, None)
+        assert "3 executors of the Spark cluster" in texts(client)
+        assert "buckets" not in texts(client)
+        held = BucketFacts(12, 4_000, 1_500, 14, 90_000, 300 << 20, 40 << 20)
+        ExecutorWatch(*watched, facts=held).check()
+        assert client.get("/v1/system").json()["buckets"] == vars(held)
+        assert (
+            "Executors hold 12 buckets of profiles: 90,000 entities, 300 MiB, the largest 40. The busiest "
+            "had 1,500 of 4,000 rows of the newest batch. Built anew since the start: 14."
+        ) in texts(client)
 
 
 def test_steps_latency_and_budget_are_those_of_the_newest_batches(

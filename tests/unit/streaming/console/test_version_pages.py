@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from html import unescape
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 import pytest
@@ -15,16 +16,17 @@ import pytest
 from schemas.tables import SHADOW
 from streaming.console.version_pages import is_promotable
 from streaming.delta.lake import LakeTable, Stamp
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve.registry_api import GateOfVersion, VersionGates
+from streaming.serve.rule_figures import LEAST_JUDGED
 from streaming.testing.api import ApiClient
 from streaming.testing.drivers import wait_until
 from streaming.testing.small_lake import DAY, RETENTION, build_lake, spec_of
 from streaming.versions.moving import complete
 from streaming.versions.registry import Author, SpecRegistry
-from streaming.versions.stages import VersionStage
+from streaming.versions.stages import Stage, VersionStage
 from tests.browser_session import HOSTILE, Texts, console_of, ok, sign_in
 
 EASY = {"least_labels": 1, "maturity": "0s", "alerts_tolerance": 10}
@@ -105,8 +107,12 @@ def test_gates_say_why_until_a_replay_has_opened_them(client: ApiClient, home: S
     (side,) = client.get("/v1/versions/beside").json()
     assert (side["beside"]["alerts"], side["published"]["alerts"]) == (10, 40)
     assert side["agreement"] == 0.25
+    for each in (side["beside"], side["published"]):  # as the page has it
+        assert each["judged"] < LEAST_JUDGED and each["precision"] is None
     shown = ok(client, "/console/versions")
     assert "both have 25.0 %" in shown
+    (stages,) = re.findall(r'data-stages="([^"]+)"', shown)
+    assert set(json.loads(unescape(stages))) == set(get_args(Stage))
     assert client.post("/v1/versions/rollback", json={"why": "too many"}).status_code == 200
     history = client.get("/v1/versions/1.1.0").json()["history"]
     assert [each["event"] for each in history] == ["added", "replayed", "promoted", "rolled_back"]

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from databricks.bundles.jobs import Job
 
+from schemas.cluster import SparkClusterSettings
 from schemas.errors import ConfigurationError
 from schemas.lake_tables import TABLES
 from schemas.llm import Fallback, TokenPrice
@@ -254,6 +255,13 @@ def test_rates_that_lie_on_this_machine_are_refused(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     with pytest.raises(ConfigurationError, match=r"rates\.csv lies on this machine"):
         bundle_files(load_spec(tmp_path / "s.yaml"), {})
+
+
+def test_executors_of_a_cluster_of_its_own_are_refused_and_not_left_out_without_a_word() -> None:
+    cluster = SparkClusterSettings(master="spark://here:7077")
+    spec = card_fraud().model_copy(update={"execution": "cluster", "cluster": cluster})
+    with pytest.raises(ConfigurationError, match="execution: a platform brings a session of its own"):
+        bundle_files(spec, {})
 
 
 @pytest.mark.long

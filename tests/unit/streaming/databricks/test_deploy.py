@@ -127,7 +127,7 @@ def estimated(bundle: Path, price: float) -> dict[str, float]:
     return {each.job: each.usd for each in job_costs(jobs, price)}
 
 
-def test_what_it_costs_is_in_the_json_by_job_and_with_the_tokens(
+def test_what_it_costs_is_in_the_json_by_job_and_what_is_not_known_as_such(
     bundle: Path, workspace: LoopbackWorkspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert deployed(bundle, compute_price=0.5, rate=20.0) == 0
@@ -135,8 +135,8 @@ def test_what_it_costs_is_in_the_json_by_job_and_with_the_tokens(
     jobs = {each["job"]: each["usd"] for each in found["jobs"]}
     assert jobs == estimated(bundle, 0.5)
     assert jobs["agent"] == 720 * 0.5
-    tokens = found["llm_usd_per_day"] * 30
-    assert found["usd_per_month"] == pytest.approx(sum(jobs.values()) + tokens, abs=0.01)
+    # The spec has no price of its model.
+    assert (found["llm_usd_per_day"], found["usd_per_month"]) == (None, None)
     assert (found["usd_per_hour"], found["events_per_second"]) == (0.5, 20.0)
     assert len(workspace.runs.started) == 1
 
@@ -430,3 +430,16 @@ def test_one_thing_at_a_time_and_never_nothing() -> None:
     assert "one of these at a time" in str(result.exception)
     result = CliRunner().invoke(app, ["deploy", "databricks", "--target", "prod"])
     assert "nothing to do" in str(result.exception)
+
+
+@pytest.mark.parametrize("words", [["deploy", "databricks", "--dry-run"], ["databricks", "status"]])
+def test_outside_of_a_bundle_it_says_where_one_comes_from(
+    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, ConfigurationError)
+    assert str(done.exception) == (
+        f"{tmp_path}: no bundle is here, as there is no databricks.yml: name its folder with --bundle; "
+        "`flagstream deploy databricks --spec SPEC --to FOLDER` writes one"
+    )

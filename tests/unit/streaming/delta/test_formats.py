@@ -13,7 +13,9 @@ from schemas.errors import ConfigurationError
 from streaming.delta.formats import FORMAT, FORMAT_KEY
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.maintenance import maintain
-from streaming.delta.stored import open_for_reading, open_version, read_stored
+from streaming.delta.stored import open_version
+from streaming.delta.table_versions import open_for_reading
+from streaming.delta.whole_tables import read_stored
 from streaming.store.place import Place
 
 SCHEMA = pa.schema([("n", pa.int64())])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -58,3 +59,21 @@ def test_a_log_is_read_once_for_an_application_and_a_version(
         assert [table.last_batch("a") for _ in range(5)] == [batch - 1] * 5
         assert table.append(ROWS, Stamp("a", batch))
     assert asked.count("a") == 3
+
+
+def test_files_are_those_of_the_version_and_made_once_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, made = lake_table(tmp_path / "rows"), list[int]()
+    real = DeltaTable.get_add_actions
+
+    def counted(self: DeltaTable, *, flatten: bool = False) -> Any:
+        made.append(self.version())
+        return real(self, flatten=flatten)
+
+    monkeypatch.setattr(DeltaTable, "get_add_actions", counted)
+    for batch in range(3):
+        assert table.append(ROWS, Stamp("a", batch))
+        assert (table.count(), len(table.ranges("number")), len(table.file_sizes())) == (batch + 1,) * 3
+        assert table.maximum("number") == 1
+    assert len(made) == len(set(made)) == 3

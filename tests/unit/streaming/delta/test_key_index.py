@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given
@@ -16,12 +18,14 @@ from hypothesis import strategies as st
 from agent.triage.ledger import RecordedAnswer
 from schemas.tables import LEDGER
 from streaming.delta import key_index
-from streaming.delta.key_index import INDEX, KeyIndex
+from streaming.delta.index_files import INDEX
+from streaming.delta.key_index import KeyIndex
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.ledger import LakeLedger, ledger_stream
 from streaming.delta.maintenance import MaintenanceLimits, clear, maintain
 from streaming.delta.rewriting import maintained_alone, rewrite
 from streaming.delta.stored import StoredTable, open_version
+from streaming.store import whole_files
 from streaming.store.place import Place
 
 SCHEMA = pa.schema([("sequence", pa.int64()), ("id", pa.string()), ("amount", pa.float64())])
@@ -31,7 +35,7 @@ IDS = [*(f"t{number}" for number in range(12)), "", "ü", "\N{GRINNING FACE}"]
 def short_spans(patch: pytest.MonkeyPatch) -> None:
     """Have a span be full with sixteen rows."""
     patch.setattr(key_index, "_BITS", 4)
-    patch.setattr(key_index, "_SPAN", 16)
+    patch.setattr(key_index, "SPAN", 16)
     patch.setattr(key_index, "_PLACE", key_index._PLACE.dtype.type(15))
 
 
@@ -164,7 +168,26 @@ def test_a_seed_that_was_never_written_whole_is_drawn_once(
     for _ in range(3):
         index = KeyIndex(reading(tmp_path), "id", "sequence")
         assert found(index, ["t3", "t39"]) == [(3, "t3"), (39, "t39")]
-    assert len(list(kept.iterdir())) == 3, "a seed and two spans"
+    assert len(list(kept.iterdir())) == 4, "a seed, a note of what was seen and two spans"
+
+
+def test_what_is_kept_is_used_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk, and in a folder that is only read: a new seed would cost all that is kept."""
+    short_spans(monkeypatch)
+    put(table_of(tmp_path), 0, 0, [f"t{number}" for number in range(32)])
+    assert found(KeyIndex(reading(tmp_path), "id", "sequence"), ["t3"]) == [(3, "t3")]
+    kept = sorted((tmp_path / "things" / INDEX / "id").iterdir())
+
+    def full(*_: object) -> Path:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(whole_files, "written_beside", full)
+    index = KeyIndex(reading(tmp_path), "id", "sequence")
+    assert found(index, ["t3", "t31"]) == [(3, "t3"), (31, "t31")]
+    assert sorted((tmp_path / "things" / INDEX / "id").iterdir()) == kept
+    assert all(isinstance(each.base, np.memmap) for each in index._spans), "none was made anew"
 
 
 def test_spans_of_another_seed_are_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

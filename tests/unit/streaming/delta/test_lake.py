@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from schemas.errors import ConfigurationError, DataLossError, FencedError, MachineError
 from streaming.delta import lake
 from streaming.delta.lake import LakeTable, Stamp
-from streaming.delta.stored import open_for_reading, read_stored
+from streaming.delta.table_versions import open_for_reading
+from streaming.delta.whole_tables import read_stored
 from streaming.store.place import Place
 
 SCHEMA = pa.schema([("sequence", pa.int64()), ("note", pa.string()), ("at", pa.timestamp("us", tz="UTC"))])

@@ -74,6 +74,16 @@ def test_one_reader_sees_one_version_of_a_table(tmp_path: Path) -> None:
     assert LakeReader(Place.local(tmp_path), NAMES).count("batches") == 2
 
 
+def test_a_version_is_read_beside_what_the_reader_sees(tmp_path: Path) -> None:
+    table = written(tmp_path, [[1], [2, 3]])
+    reader = LakeReader(Place.local(tmp_path), NAMES)
+    one, now = reader.at("batches", table.version - 1), reader.at("batches")
+    assert one is not None and now is not None
+    assert (one.count(), now.count(), now.version) == (1, 3, table.version)
+    assert reader.at("batches", table.version + 1) is None
+    assert reader.at("shadow") is None
+
+
 def test_columns_that_came_later_are_null_in_older_rows_and_can_be_asked_about(tmp_path: Path) -> None:
     old = pa.schema([field for field in BATCHES if field.name not in TABLES["batches"].later])
     written(tmp_path, [[1], [2]], old)

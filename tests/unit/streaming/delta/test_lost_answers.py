@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from agent.audit.events import AuditEvent
 from schemas.errors import DiskError, FencedError, FlagstreamError, RetryableError, StoreError
 from schemas.label import GIVEN
-from schemas.tables import FINDINGS, QUARANTINE, SHADOW
+from schemas.tables import FINDINGS, LABELS_QUARANTINE, SHADOW
 from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.cases.case_store import CaseStore
 from streaming.delta import appending, commits
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.shared_table import SharedTable
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
@@ -127,7 +127,7 @@ SHARED: dict[str, Callable[[Path], None]] = {
     "case_events": note_case,
     "findings": by_turns(FINDINGS),
     "shadow": by_turns(SHADOW),
-    "labels_quarantine": by_turns(QUARANTINE),
+    "labels_quarantine": by_turns(LABELS_QUARANTINE),
 }
 
 

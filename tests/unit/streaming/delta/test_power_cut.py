@@ -22,7 +22,9 @@ from streaming.batch.steps import BatchStep
 from streaming.delta import durable
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.log_tail import cut_from, entry_path, is_torn, mend_checkpoints, torn_end
-from streaming.delta.stored import newest_version, open_for_reading, open_version, read_stored
+from streaming.delta.stored import open_version
+from streaming.delta.table_versions import newest_version, open_for_reading
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord

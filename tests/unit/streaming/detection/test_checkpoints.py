@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -54,12 +55,43 @@ def test_resumed_scorer_writes_the_same_checkpoint(tmp_path: Path) -> None:
         assert path.read_bytes() == (second / path.name).read_bytes()
 
 
+def test_those_that_are_not_beyond_a_row_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rows in (100, 200):
+        save(scorer(rows), tmp_path)
+    folders, definition = LocalFolders.of(tmp_path), scorer().definition_hash
+    found = [checkpoints.newest(folders, definition, beyond=each).snapshot for each in (-1, 199)]
+    assert [each.next_sequence for each in found if each is not None] == [200, 200]
+    monkeypatch.setattr(checkpoints, "_found", None)
+    assert checkpoints.newest(folders, definition, beyond=200) == checkpoints.FoundCheckpoint(None, ())
+
+
 def test_newest_three_are_kept(tmp_path: Path) -> None:
     running = scorer()
     for start in range(0, ROWS, 80):
         running.fold(STREAM.slice(start, 80))
         save(running, tmp_path)
     assert sorted(int(path.name) for path in tmp_path.iterdir()) == [240, 320, 400]
+
+
+def test_a_disk_that_cannot_be_read_costs_no_checkpoint_and_a_torn_one_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, torn = save(scorer(100), tmp_path), save(scorer(200), tmp_path)
+    folders = LocalFolders.of(tmp_path)
+
+    def fails(*_: object) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFolders, "read", fails)
+        with pytest.raises(OSError, match="Too many open files"):
+            checkpoints.change_all(folders, lambda state: state)
+    assert [kept.is_dir(), torn.is_dir()] == [True, True]
+    cut_short(torn)
+    assert checkpoints.change_all(folders, lambda state: state) == 2
+    assert [kept.is_dir(), torn.is_dir()] == [True, False]
 
 
 def cut_short(checkpoint: Path) -> None:

@@ -15,10 +15,10 @@ import pytest
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
 from schemas.instants import micros_of
+from streaming.arrays.zones import offsets_at
 from streaming.detection.habit import Habit, Hourly
 from streaming.detection.local_times import LocalClocks
 from streaming.detection.scoring import Scorer
-from streaming.events.zones import offsets_at
 from streaming.testing.live_lake import CONTRACT, agent, events
 from streaming.testing.trial import trial
 from tests.unit.scoring_samples import agent_spec, frame_of, table

@@ -65,10 +65,10 @@ def test_a_pairing_of_ordinary_values_is_told() -> None:
     scoring = scorer()
     scoring.fold(rows.slice(0, SETTLED))
     scored = scoring.score(rows.slice(SETTLED))
-    finding = scored.step.findings[-1]
-    nats = finding.nats[EVENT]
+    result = scored.step.results[-1]
+    nats = result.nats[EVENT]
     assert (nats[swapped - SETTLED] > np.quantile(nats, 0.95)).all()
-    for text in finding.sentences(swapped - SETTLED)[EVENT]:
+    for text in result.sentences(swapped - SETTLED)[EVENT]:
         assert "is as unusual as this one as a whole: " in text
         assert "UTC" in text or "usual amount" in text or "log-amount" in text or "an amount of" in text
 
@@ -88,7 +88,7 @@ def test_contributions_add_up_and_have_their_reason() -> None:
 def test_it_counts_only_beyond_the_others() -> None:
     for batch in run(scorer(), STREAM, []):
         others = np.maximum(np.delete(batch.evidence, batch.reason_names.index(EVENT), axis=1).sum(axis=1), 0)
-        whole = np.log1p(np.exp(batch.step.findings[-1].nats[EVENT] - 6.0)) - np.log1p(np.exp(-6.0))
+        whole = np.log1p(np.exp(batch.step.results[-1].nats[EVENT] - 6.0)) - np.log1p(np.exp(-6.0))
         found = batch.evidence[:, batch.reason_names.index(EVENT)]
         assert found == pytest.approx(np.maximum(whole - others, 0.0), abs=1e-9)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -167,10 +170,26 @@ def test_a_file_in_another_language_is_understood_by_its_values_and_spelt_as_it_
     found = of(draft)
     assert found["transaction_id"] == {"field": "Buchungsnr"}
     assert found["currency"] == {"field": "Währung"}
-    assert found["extra.haendler"] == {"field": "Händler"}
+    assert found["entities.haendler"] == {"field": "Händler"}
     assert "{field: Währung}" in draft.text()
     assert draft.accepted == 59
     assert [each for each in sample.said if "decimal comma" in each]
+
+
+NAMES = {
+    "English": ["cust", "custId", "buyer", "store", "vendor", "recipient"],
+    "German": ["kunde", "Kundennummer", "karte", "KartenNr", "Konto", "Händler", "Empfänger"],
+    "French": ["client", "carte", "compte", "commerçant", "bénéficiaire", "magasin"],
+    "Spanish": ["cliente", "tarjeta", "cuenta", "comercio", "destinatario", "tienda"],
+}
+
+
+@pytest.mark.parametrize("name", [name for names in NAMES.values() for name in names])
+def test_entities_are_known_by_their_names_in_four_languages(tmp_path: Path, name: str) -> None:
+    """Beside fields that are named in English, which alone would otherwise count."""
+    events = [{**event, name: f"n{row % 7}"} for row, event in enumerate(payments())]
+    entities = drafted(tmp_path / "a.jsonl", events).document()["entities"]
+    assert name in [each["field"] for each in entities.values()]
 
 
 @pytest.mark.parametrize(("yes", "no"), [("ja", "nein"), ("Oui", "non"), (1, 0), ("1", "0"), (True, False)])
@@ -448,3 +467,46 @@ def test_the_command_guards_a_pipeline_against_times_that_a_backfill_rejects(tmp
     done = CliRunner().invoke(app, ["contract", "check", "simulator", str(path), "--home", str(tmp_path)])
     assert done.exit_code == 1
     assert "time_ahead_of_broker" in done.output
+
+
+@pytest.mark.parametrize(("yes", "no"), [("ja", "nein"), ("oui", "non"), ("sí", "no"), ("sim", "não")])
+def test_a_label_known_by_its_name_may_say_yes_and_no_in_another_language(
+    tmp_path: Path, yes: str, no: str
+) -> None:
+    events = [{**event, "isFraud": yes if row % 9 == 0 else no} for row, event in enumerate(payments())]
+    assert of(drafted(tmp_path / "a.jsonl", events))["label"] == {"field": "isFraud"}
+
+
+def test_a_contract_and_a_sample_in_the_wrong_order_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events, contract = tmp_path / "my payments.jsonl", tmp_path / "contract.yaml"
+    contract.write_text(drafted(events, payments()).text(), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for words, right in (
+        ([str(events), str(contract)], f"{contract} '{events}'"),
+        ([events.name], f"CONTRACT '{events.name}'"),
+    ):
+        done = CliRunner().invoke(app, ["contract", "check", *words, "--home", str(tmp_path)])
+        assert isinstance(done.exception, ConfigurationError)
+        said = f"contract check: the contract comes first: flagstream contract check {right}"
+        assert str(done.exception) == said
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_a_draft_has_the_rights_that_its_user_gives_new_files(tmp_path: Path, umask: int) -> None:
+    """Its process keeps what an agent writes to its user; a draft is for colleagues, and holds no secret."""
+    sample = tmp_path / "sample.jsonl"
+    drafted(sample, payments())
+    made = tmp_path / "contract.yaml"
+    folder = tmp_path / "agent"
+    commands = (
+        ["contract", "infer", sample, "--to", made],
+        ["init", "shop", "--file", sample, "--to", folder],
+    )
+    program = f"import os; os.umask({umask}); from streaming.cli.root import main; main()"
+    for command in commands:
+        words = [sys.executable, "-c", program, *map(str, command), "--home", str(tmp_path / "home")]
+        assert subprocess.run(words, check=False, capture_output=True).returncode == 0
+    assert {stat.S_IMODE(each.stat().st_mode) for each in (made, *folder.iterdir())} == {0o666 & ~umask}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o777 & ~umask

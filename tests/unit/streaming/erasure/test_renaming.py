@@ -19,13 +19,13 @@ from schemas.errors import ConfigurationError
 from schemas.id_fields import joined, parted
 from schemas.spec import AgentSpec
 from schemas.tables import LEDGER, QUARANTINE
+from streaming.arrays.columns import BETWEEN
 from streaming.delta.erasure_plan import Erasable, PlanFile, check_none_under_way
 from streaming.erasure.naming import Naming, Subject
 from streaming.erasure.questions import AskedAbout
 from streaming.erasure.records import RecordSearch
 from streaming.erasure.renaming import Renaming
 from streaming.erasure.rows import RowChange
-from streaming.profiles.frame import BETWEEN
 from streaming.store.place import Place
 from streaming.testing.small_lake import spec_of
 
@@ -123,6 +123,15 @@ def test_a_shop_of_the_same_short_name_is_somebody_else() -> None:
     assert renaming("7").id("transaction_id", "17|7") == "17|7"
 
 
+@pytest.mark.parametrize("other", ["acme-2", "acme.berlin", "to acme", "acme\x1fx"])
+def test_another_id_that_only_holds_one_is_somebody_elses(other: str) -> None:
+    found = renaming("acme")
+    assert found.id("payer", other) == other
+    assert found.id("payee", other) == other
+    assert found.id("shop", other) == other.replace("acme", TOKEN), "of another kind"
+    assert found.id("transaction_id", f"{other}-17") == f"{other}-17".replace("acme", TOKEN)
+
+
 def test_rows_of_somebody_lose_their_texts_and_keep_all_else() -> None:
     rows = pa.table(
         {
@@ -140,7 +149,8 @@ def test_rows_of_somebody_lose_their_texts_and_keep_all_else() -> None:
         }
     )
     found = renaming("c42")
-    change = RowChange(found, RecordSearch([Subject("payer", "c42", TOKEN)], found, [CONTRACT]))
+    search = RecordSearch([Subject("payer", "c42", TOKEN)], found, [CONTRACT])
+    change = RowChange(found, search, of_events=True)
     after = change(rows)
     assert after["transaction_id"].to_pylist() == [f"{TOKEN}|1", "c9|2", "c9|3"]
     assert after["payer"].to_pylist() == [TOKEN, "c9", "c9"]
@@ -252,7 +262,7 @@ def test_what_a_model_said_of_an_alert_goes_and_what_rules_said_stays() -> None:
     )
     found = renaming("c42")
     after = RowChange(found, RecordSearch([], found, []))(rows)
-    assert after["rationale"].to_pylist() == ["", f"said of {TOKEN}", f"said of {TOKEN}"]
+    assert after["rationale"].to_pylist() == ["", "said of c42", f"said of {TOKEN}"]
     assert after["evidence"].to_pylist() == [[], ["a=b"], ["a=b"]]
     assert after["entities"].to_pylist() == [[("payer", TOKEN)], [("payer", TOKEN)], [("payer", "c9")]]
 
@@ -263,16 +273,16 @@ def draw(_: Erasable) -> str:
 
 def test_a_plan_knows_ids_again_and_holds_none(tmp_path: Path) -> None:
     plans = PlanFile(Place.local(tmp_path))
-    wanted = [Erasable("payer", "c42"), Erasable("shop", "kiosk")]
+    wanted = [Erasable("payer", "k42"), Erasable("shop", "kiosk")]
     plan = plans.begin(wanted, "anna", "by letter", draw)
     written = (tmp_path / "erasure.json").read_text()
-    assert "c42" not in written
+    assert "k42" not in written  # which no digest is by chance
     assert "kiosk" not in written
     assert plans.begin([Erasable("payer", "c9")], "bert", "by letter", draw) == plan
     found = plan.tokens_of(list(reversed(wanted)))
     assert [each[:2] for each in found] == list(reversed(wanted))
     assert all(is_token(token) for *_, token in found)
-    for others in ([wanted[0]], [*wanted, Erasable("payer", "c9")], [wanted[0], Erasable("shop", "c42")]):
+    for others in ([wanted[0]], [*wanted, Erasable("payer", "c9")], [wanted[0], Erasable("shop", "k42")]):
         with pytest.raises(ConfigurationError, match="with the same ids"):
             plan.tokens_of(others)
     with pytest.raises(ConfigurationError, match="is not finished"):
@@ -286,3 +296,15 @@ def test_tokens_are_random() -> None:
     drawn = [new_token() for _ in range(100)]
     assert all(one != other for one, other in pairwise(drawn))
     assert all(re.fullmatch(r"erased-[0-9a-f]{32}", each) for each in drawn)
+
+
+@pytest.mark.parametrize(
+    ("erased", "pair", "wanted"),
+    [
+        ("4711", "4711\x1fa\x1fb", f"{TOKEN}\x1fa\x1fb"),
+        ("4711\x1fa", "4711\x1fa\x1fb", f"{TOKEN}\x1fb"),
+        ("4711", "4712\x1fa\x1fb", "4712\x1fa\x1fb"),
+    ],
+)
+def test_ids_of_a_pair_may_hold_what_stands_between_them(erased: str, pair: str, wanted: str) -> None:
+    assert renaming(erased).of_kind(("payer", "shop"), pair) == wanted

@@ -28,6 +28,7 @@ from streaming.events.exact_decode import (
     RejectedError,
     RejectionReason,
 )
+from streaming.events.writer_schemas import NO_WRITERS, WriterSchemas
 
 STAMP = 1_790_000_000_000_000
 NOW = datetime.fromtimestamp(STAMP / 1e6, UTC)
@@ -141,9 +142,11 @@ def reason(value: bytes | None, under: EventContract = FLAT) -> str | None:
     return None if found is None else str(found)
 
 
-def check_against_exact(taken: pa.Table, decoded: Decoded, under: EventContract) -> None:
+def check_against_exact(
+    taken: pa.Table, decoded: Decoded, under: EventContract, key_writers: WriterSchemas = NO_WRITERS
+) -> None:
     """Compare with one `decode_one` per record: same split, order, bits and reasons."""
-    exact = ExactDecoder(under)
+    exact = ExactDecoder(under, key_writers=key_writers)
     names = [*(column.name for column in under.columns), FAULTS.name]
     valid: list[tuple[dict[str, Any], int]] = []
     rejected: list[tuple[str, str, bytes | None, int]] = []

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from schemas.instants import micros_of
-from streaming.events import zones
+from streaming.arrays import zones
+from streaming.arrays.zones import local_offsets
 from streaming.events.decode import decode
 from streaming.events.exact_decode import ExactDecoder
-from streaming.events.zones import local_offsets
 from tests.unit.streaming.events.test_decode import NOW, check_against_exact, contract, event, records
 
 ZONES = [

@@ -17,6 +17,7 @@ from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from streaming.files.event_files import open_events
+from streaming.files.opening import data_files
 
 CONTRACT = parse_document(
     {
@@ -152,3 +153,12 @@ def test_the_digest_of_a_folder_tells_its_names_and_content(tmp_path: Path) -> N
 
 def with_all(table: pa.Table) -> pa.Table:
     return table.append_column("currency", pa.array(["EUR"])).append_column("hour", pa.array([1]))
+
+
+@pytest.mark.parametrize(
+    "given", ["s3://bucket/table", "abfss://c@account.dfs.core.windows.net/t", "file:///x"]
+)
+@pytest.mark.parametrize("before", ["", "/folder/of/the/spec/"])
+def test_a_uri_is_told_from_a_file_that_is_missing(before: str, given: str) -> None:
+    with pytest.raises(ConfigurationError, match="read from folders of this machine: copy it here, or mount"):
+        data_files(Path(before + given))

@@ -27,7 +27,7 @@ from schemas.contract import load_contract
 from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
 from streaming.files.event_files import open_events
 from streaming.history.replay import Replayer

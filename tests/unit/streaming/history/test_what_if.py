@@ -25,7 +25,7 @@ from streaming.audit.audit_log import AuditPlaces
 from streaming.cli.root import main
 from streaming.commands.what_if_page import page
 from streaming.commands.what_if_view import show_what_if
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.history import replay, what_if_report
 from streaming.history.asking import Asking
 from streaming.history.replay_runs import ReplaySpan, run_what_if

@@ -48,7 +48,7 @@ IN_A_FIXTURE = [HealthCheck.function_scoped_fixture]
 @pytest.fixture(autouse=True)
 def hides_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Words that stand as secrets here are none in other tests."""
-    monkeypatch.setattr("streaming.output.redaction._known", set())
+    monkeypatch.setattr("streaming.output.redaction._known", {})
 
 
 def said_of(folder: Path, text: str, secret: str = CANARY) -> str:

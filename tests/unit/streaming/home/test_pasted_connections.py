@@ -76,7 +76,7 @@ def plain(found: ClientProperties) -> tuple[object, ...]:
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("streaming.output.redaction._known", set())
+    monkeypatch.setattr("streaming.output.redaction._known", {})
     monkeypatch.setitem(sys.modules, "aws_msk_iam_sasl_signer", SimpleNamespace(MSKAuthTokenProvider=None))
     return tmp_path
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +23,9 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.inbox import inbox as inbox_module
-from streaming.inbox.alert_columns import AlertColumns, AlertRows
-from streaming.inbox.cursor import ORDER_NAMES, Cursor, Order
+from streaming.inbox.alert_columns import AlertColumns
+from streaming.inbox.alert_rows import AlertRows
+from streaming.inbox.cursor import Cursor, Order
 from streaming.inbox.fields import InboxFields
 from streaming.inbox.filter_language import (
     AnyPart,
@@ -157,6 +160,26 @@ def test_rewritten_rows_are_read_anew(settings: Settings) -> None:
     inbox.refresh()
     assert ids(inbox.view, "customer = c1") == []
     assert ids(inbox.view) == ["t2"]
+
+
+def test_alerts_of_a_table_that_was_restored_from_an_older_copy_are_those_that_it_has(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Also once it has as many rows as before."""
+    place = settings.lake(SPEC.name).path / SPEC.tables.alerts
+    writer, inbox = AlertWriter(settings, SPEC), inbox_of(settings)
+    writer.write([row("t1")])
+    shutil.copytree(place, tmp_path / "copy")
+    writer.write([row("t2")])
+    inbox.refresh()
+    assert sorted(ids(inbox.view)) == ["t1", "t2"]
+    shutil.rmtree(place)
+    shutil.copytree(tmp_path / "copy", place)
+    again = AlertWriter(settings, SPEC)
+    again._next = again._batch = 1
+    again.write([row("t3")])
+    inbox.refresh()
+    assert sorted(ids(inbox.view)) == ["t1", "t3"]
 
 
 ROWS = st.lists(
@@ -295,7 +318,7 @@ def test_counts_are_those_of_the_chosen(rows: list[dict[str, Any]], wanted: Filt
 
 
 @pytest.mark.long
-@given(ROWS, ROWS, st.sampled_from(ORDER_NAMES), st.integers(1, 5))
+@given(ROWS, ROWS, st.sampled_from(get_args(Order)), st.integers(1, 5))
 def test_pages_show_each_alert_once_in_order_whatever_is_appended_meanwhile(
     rows: list[dict[str, Any]], later: list[dict[str, Any]], order: Order, limit: int
 ) -> None:
@@ -326,7 +349,7 @@ def test_orders_are_what_they_are_called() -> None:
             row("t3", amount=6.0, score=0.99, severity="high"),
         ]
     )
-    assert [ids(view, order=order) for order in ORDER_NAMES] == [
+    assert [ids(view, order=order) for order in get_args(Order)] == [
         ["t3", "t2", "t1"],
         ["t1", "t2", "t3"],
         ["t3", "t2", "t1"],
@@ -362,19 +385,21 @@ def test_what_cannot_be_compared_is_named(text: str, said: str) -> None:
         ids(view_of([row("t1")]), text)
 
 
-@given(st.text(max_size=60), st.sampled_from(ORDER_NAMES))
+@given(st.text(max_size=60), st.sampled_from(get_args(Order)))
 def test_no_text_is_taken_for_a_cursor_that_is_none(text: str, order: Order) -> None:
     with pytest.raises(ConfigurationError, match="no cursor"):
         Cursor.parse(text, order)
 
 
 @given(
-    st.sampled_from(ORDER_NAMES), st.floats(allow_nan=False, allow_infinity=False), st.integers(0, 2**63 - 1)
+    st.sampled_from(get_args(Order)),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(0, 2**63 - 1),
 )
 def test_a_cursor_reads_back_in_its_own_order_alone(order: Order, key: float, place: int) -> None:
     text = Cursor(order, key, place).text()
     assert Cursor.parse(text, order) == Cursor(order, key, place)
-    other = next(each for each in ORDER_NAMES if each != order)
+    other = next(each for each in get_args(Order) if each != order)
     with pytest.raises(ConfigurationError, match="no cursor"):
         Cursor.parse(text, other)
 
@@ -387,6 +412,8 @@ def test_alerts_are_found_again_once_there_are_many() -> None:
         assert len(rows.append(part, first)) == 12_500
     assert rows.of(ids_).tolist() == list(range(50_000))
     assert rows.of(pa.chunked_array([[alert_id("b", "1")]])).tolist() == [-1]
+    assert [rows.find(each) for each in ids_.to_pylist()[::997]] == list(range(0, 50_000, 997))
+    assert rows.find(alert_id("b", "1")) is None
 
 
 def test_an_entity_called_like_a_field_is_asked_by_another_name() -> None:

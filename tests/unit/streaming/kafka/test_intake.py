@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.intake import Taken, planned_records, planned_spans, slices
-from streaming.kafka.source import MOST_AT_ONCE, fewer_at_once
+from streaming.kafka.source import FEW_AT_ONCE, fewer_at_once
 from streaming.run import opening
 from streaming.testing.live_lake import TOPIC, agent, events, records, without_broker
 from streaming.testing.streams import stored
@@ -71,7 +71,7 @@ def test_a_batch_is_planned_from_the_offsets_before_it(tmp_path: Path) -> None:
 
 
 def test_ever_fewer_records_are_taken_at_once_down_to_one() -> None:
-    taken = [MOST_AT_ONCE]
+    taken = [FEW_AT_ONCE]
     while taken[-1] > 1:
         taken.append(fewer_at_once(taken[-1]))
     assert taken == [128, 16, 2, 1]

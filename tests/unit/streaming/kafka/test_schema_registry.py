@@ -10,14 +10,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, RetryableError
 from schemas.schema_texts import SchemaText
-from streaming.events.writer_schemas import UnreadableError
+from streaming.events.writer_schemas import UnreadableError, writers_of
 from streaming.home.settings import Settings
 from streaming.kafka.schema_registry import SchemaRegistry, schema_source
 from streaming.output.redaction import redacted
+from streaming.testing.live_lake import CONTRACT
 
 RECORD = '{"type":"record","name":"R","fields":[]}'
 
@@ -200,3 +203,46 @@ def test_without_an_address_a_contract_that_needs_one_says_so(tmp_path: Path) ->
     source = schema_source(Settings.load(tmp_path, {}))
     with pytest.raises(ConfigurationError, match="FLAGSTREAM_SCHEMA_REGISTRY"):
         source.away()
+
+
+def test_strange_ids_hide_no_schema_that_is_known(server: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streaming.kafka.schema_registry._MOST_UNKNOWN", 5)
+    server.known["/schemas/ids/1001"] = (200, {"schema": RECORD})
+    registry = SchemaRegistry(server.address)
+    registry.schemas("AVRO", [1001])
+    assert registry.schemas("AVRO", [*range(10), 1001])[1001] == SchemaText(RECORD)
+
+
+def test_ids_that_most_records_name_are_asked_for_first(
+    server: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streaming.kafka.schema_registry._MOST_UNKNOWN", 5)
+    server.known["/schemas/ids/1001"] = (200, {"schema": RECORD})
+    values = [b"\0" + each.to_bytes(4, "big") for each in [*range(30), 1001, 1001]]
+    records = pa.table({"value": pa.array([*values, b"none"], pa.binary())})
+    avro = {"format": {"avro": {"registry": True}}}
+    contract = EventContract.model_validate({**CONTRACT.model_dump(), **avro})
+    found = writers_of(records, contract, SchemaRegistry(server.address))
+    assert found[1001] == SchemaText(RECORD)
+    assert set(found) == {*range(30), 1001}
+
+
+def test_an_id_beyond_the_last_is_unknown_unasked(server: Answers) -> None:
+    found = SchemaRegistry(server.address).schemas("AVRO", [2**31, 2**32 - 1])
+    assert {reason(each) for each in found.values()} == {"unknown_schema"}
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_an_id_that_the_registry_refuses_is_unknown(server: Answers, status: int) -> None:
+    server.known["/schemas/ids/7"] = (status, {"error_code": status})
+    server.known["/schemas/ids/8"] = (200, {"schema": RECORD})
+    found = SchemaRegistry(server.address).schemas("AVRO", [7, 8])
+    assert (reason(found[7]), found[8]) == ("unknown_schema", SchemaText(RECORD))
+
+
+@pytest.mark.parametrize("status", [408, 429, 503])
+def test_a_registry_in_haste_is_waited_for(server: Answers, status: int) -> None:
+    server.known["/schemas/ids/7"] = (status, {})
+    with pytest.raises(RetryableError, match=str(status)):
+        SchemaRegistry(server.address).schemas("AVRO", [7])

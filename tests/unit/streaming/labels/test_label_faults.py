@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
@@ -21,11 +22,12 @@ from hypothesis import strategies as st
 
 from schemas.errors import DataLossError, DiskError, RetryableError
 from schemas.label import GIVEN, LABEL_REJECTS
-from schemas.tables import LABELS_QUARANTINE, QUARANTINE
-from streaming.delta.stored import read_stored
-from streaming.labels import label_follower, label_topic
+from schemas.tables import LABELS_QUARANTINE
+from streaming.delta.whole_tables import read_stored
+from streaming.labels import label_follower, label_topic, topic_labels
 from streaming.labels.book import LabelBook, Recorded
 from streaming.labels.label_follower import LabelFollower
+from streaming.labels.label_parsing import parse_labels
 from streaming.labels.label_pins import LabelPins
 from streaming.labels.label_topic import LabelTopic, PartitionOfLabels, PolledLabels
 from streaming.service import worker
@@ -229,7 +231,7 @@ def test_a_table_of_an_earlier_version_is_given_the_time_of_recording(
 ) -> None:
     before = {"topic": "labels", "partition": 0, "offset": -1, "query_id": "labels", "batch_id": -1}
     rejects = tmp_path / "rejects"
-    write_deltalake(rejects, pa.Table.from_pylist([before], schema=QUARANTINE))
+    write_deltalake(rejects, pa.Table.from_pylist([before], schema=pa.schema(list(LABELS_QUARANTINE)[:-1])))
     monkeypatch.setattr(ScriptedConsumer, "records", (b"no label",))
     monkeypatch.setattr(label_topic, "_consumer", lambda _: ScriptedConsumer([]))
     monkeypatch.setattr(label_topic, "partitions_of", lambda *_: [TopicPartition("labels", 0, 0)])
@@ -286,3 +288,92 @@ def test_a_disk_that_is_full_while_labels_are_recorded_costs_none_of_them(
             following.take(10)  # the next batch, which must not fail
         following.close()
     assert lake.book.since(0)["transaction_id"].to_pylist() == [f"t{n}" for n in range(6)]
+
+
+class NamelessHeader(Message):
+    """A record with a header whose name is not UTF-8, as the client gives it."""
+
+    def headers(self) -> Any:
+        raise SystemError("returned a result with an exception set")
+
+
+class AllAtOnce(ScriptedConsumer):
+    """Gives all records with the first call; those named have a header that cannot be read."""
+
+    nameless: frozenset[int] = frozenset()
+
+    def consume(self, _: int, __: float) -> list[Message]:
+        given = [
+            (NamelessHeader if n in self.nameless else Message)(
+                topic="labels", partition=0, offset=n, value=self.records[n], timestamp=(1, self.stamp)
+            )
+            for n in range(self.place, len(self.records))
+        ]
+        self.place = len(self.records)
+        return given
+
+
+@pytest.fixture
+def topic_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LabelTopic]:
+    monkeypatch.setattr(label_topic, "_consumer", lambda _: AllAtOnce([]))
+    monkeypatch.setattr(label_topic, "partitions_of", lambda *_: [TopicPartition("labels", 0, 0)])
+    book = LabelBook(Place.local(tmp_path / "labels"), retention=KEEP)
+    rejects = Place.local(tmp_path / "rejects")
+    with LabelTopic("nowhere", "labels", book, rejects=rejects, retention=KEEP) as topic:
+        yield topic
+
+
+def test_a_header_without_a_readable_name_keeps_no_label_from_being_read(
+    topic_of_all: LabelTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AllAtOnce, "nameless", frozenset({1, 2}))
+    monkeypatch.setattr(AllAtOnce, "records", (*AllAtOnce.records[:2], b"no label"))
+    polled = topic_of_all.poll()
+    assert polled.labels["transaction_id"].to_pylist() == ["t0", "t1"]
+    assert polled.rejected.select(["offset", "headers"]).to_pylist() == [{"offset": 2, "headers": None}]
+
+
+def test_a_record_that_nobody_has_foreseen_is_a_reject_alone(
+    topic_of_all: LabelTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = parse_labels
+
+    def parse(said: pl.DataFrame, by: str) -> tuple[pa.Table, pa.Table]:
+        if "t3" in said["transaction_id"]:
+            raise OverflowError("date value out of range")
+        return real(said, by)
+
+    monkeypatch.setattr(topic_labels, "parse_labels", parse)
+    polled = topic_of_all.poll()
+    assert polled.labels["transaction_id"].to_pylist() == ["t0", "t1", "t2", "t4", "t5"]
+    assert polled.rejected.select(["offset", "detail"]).to_pylist() == [
+        {"offset": 3, "detail": "OverflowError"}
+    ]
+    assert topic_of_all.record(polled).stored == 5
+
+
+def test_records_that_could_not_be_read_are_given_by_the_next_poll(
+    topic_of_all: LabelTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(label_topic, "read_labels", failing)
+        with pytest.raises(MemoryError):
+            topic_of_all.poll()
+    assert topic_of_all.record(topic_of_all.poll()).stored == 6
+    assert topic_of_all.poll().partitions == ()
+
+
+def failing(*_: object) -> tuple[pa.Table, pa.Table]:
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["0000-01-01T00:00:00Z", "+10000-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "-0001-01-01T00:00:00Z"],
+)
+def test_a_wrong_field_is_told_beside_a_time_that_python_has_not(moment: str) -> None:
+    wrong = {"transaction_id": ["t"], "is_fraud": ["maybe"], "decided_at": [moment]}
+    said = pl.DataFrame({"source_position": [4], **wrong})
+    labels, rejects = parse_labels(said, "ann")
+    assert labels.num_rows == 0
+    assert rejects.to_pylist()[0]["reason"].startswith("is_fraud is 'maybe'")

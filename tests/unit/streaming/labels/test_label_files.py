@@ -15,6 +15,7 @@ from schemas.label import LABELS
 from streaming.files.dialect import TextOptions
 from streaming.labels.book import LabelBook, Recorded
 from streaming.labels.label_files import LabelColumns, import_labels
+from streaming.labels.label_parsing import EXPECTED
 from streaming.store.place import Place
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -191,7 +192,7 @@ def test_bad_rows_are_told_by_number_and_reason_and_the_others_stored(
     assert (recorded.stored, recorded.rejected, recorded.read) == (2, 7, 9)
     found = reasons(recorded)
     assert list(found) == [2, 3, 4, 5, 6, 7, 9]
-    assert found[2] == ("is_fraud is 'perhaps'; expected 0 or 1, true or false, yes or no, fraud or genuine")
+    assert found[2] == f"is_fraud is 'perhaps'; expected {EXPECTED['is_fraud']}"
     assert found[3] == "not as many cells as the heading"
     assert found[4] == "no transaction_id"
     assert found[5].startswith("decided_at is 'yesterday'")
@@ -281,7 +282,7 @@ def test_progress_counts_the_rows_and_large_files_keep_their_row_numbers(
 def test_labels_of_compressed_exports_arrays_and_folders_keep_their_row_numbers(
     tmp_path: Path, book: LabelBook
 ) -> None:
-    export = "Vorgang;Betrug;Art\n1;Ja;x\n2;No;für\n\n3;yes;\n"
+    export = "Vorgang;Betrug;Art\n1;Jawohl;x\n2;No;für\n\n3;yes;\n"
     path = tmp_path / "export.csv.gz"
     path.write_bytes(gzip.compress(export.encode("cp1252")))
     said: list[str] = []
@@ -304,3 +305,23 @@ def test_labels_of_compressed_exports_arrays_and_folders_keep_their_row_numbers(
         ("5", 2),
         ("6", 3),
     ]
+
+
+WORDS = [
+    ("ja", "nein"),
+    ("Oui", "Non"),
+    ("SÍ", "no"),
+    ("si", "no"),
+    ("sim", "não"),
+    ("tak", "nie"),
+    ("ja", "nee"),
+]
+
+
+@pytest.mark.parametrize(("yes", "no"), WORDS)
+def test_yes_and_no_in_other_languages_are_labels(tmp_path: Path, book: LabelBook, yes: str, no: str) -> None:
+    """As a draft of a contract takes them for labels; see test_drafting."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"transaction_id,is_fraud\na,{yes}\nb,{no}\n", encoding="utf-8")
+    assert import_labels(path, book, options=TextOptions("utf-8")).rejected == 0
+    assert {row["transaction_id"]: row["is_fraud"] for row in rows(book)} == {"a": True, "b": False}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from schemas.errors import ConfigurationError
 from streaming.arrays.compilation import Flags, Floats, Ints
 from streaming.learning import protocol
-from streaming.learning.protocol import Figures, JudgedRows, figures, label_free_ceiling, mean_figures
+from streaming.learning.protocol import Figures, JudgedRows, figures, mean_figures
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=150)
 WEEK = 17_716
@@ -189,36 +189,6 @@ def test_figures_depend_on_the_order_of_scores_only() -> None:
 
 def test_without_scenarios_there_are_no_scenario_figures() -> None:
     assert figures(dataclasses.replace(random_rows(), scenarios=None)).scenario_auc == {}
-
-
-def test_ceiling_is_perfect_but_for_the_blind_scenario() -> None:
-    rows = random_rows()
-    assert rows.scenarios is not None
-    blind_share = (rows.scenarios[rows.labels] == 2).mean()
-    ceiling = label_free_ceiling(rows, 2)
-    assert ceiling.scenario_auc == pytest.approx({1: 1.0, 2: 0.5, 3: 1.0}, abs=1e-12)
-    assert ceiling.auc == pytest.approx(1 - blind_share / 2, abs=1e-12)
-    assert 1 - blind_share < ceiling.ap < 1
-    assert (ceiling.frauds, ceiling.rows) == (rows.labels.sum(), len(rows))
-
-
-def test_ceiling_does_not_read_scores_and_is_the_same_every_time() -> None:
-    rows = random_rows()
-    assert label_free_ceiling(rows, 2) == label_free_ceiling(rows.scored(-rows.scores), 2)
-
-
-def test_ceiling_with_nothing_blind_is_a_perfect_score() -> None:
-    rows = random_rows()
-    perfect = figures(rows.scored(rows.labels.astype(np.float64)))
-    ceiling = label_free_ceiling(rows, 9)
-    assert (ceiling.auc, ceiling.ap, ceiling.cp100) == pytest.approx((1.0, 1.0, perfect.cp100))
-
-
-def test_ceiling_needs_scenarios_and_seeds() -> None:
-    with pytest.raises(ConfigurationError, match="scenario"):
-        label_free_ceiling(dataclasses.replace(random_rows(), scenarios=None), 2)
-    with pytest.raises(ConfigurationError, match="seeds: expected at least 1"):
-        label_free_ceiling(random_rows(), 2, seeds=0)
 
 
 def test_mean_figures_weigh_weeks_alike_and_add_up_counts() -> None:

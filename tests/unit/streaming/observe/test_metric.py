@@ -16,8 +16,8 @@ from streaming.observe.metrics import Metrics
 UNITS = ("_total", "_seconds", "_bytes", "_ratio", "_info", "_psi")
 PLAIN = {
     "alerts_unpublished", "batch_step_duration_seconds", "checkpoint_behind_events", "condition_active",
-    "drift_window_events", "labels", "lag_records", "late_answers_waiting", "model_circuit_open",
-    "profile_entities", "ready", "score_threshold", "table_files",
+    "drift_window_events", "executor_buckets", "executors", "labels", "lag_records", "late_answers_waiting",
+    "model_circuit_open", "profile_entities", "ready", "score_threshold", "table_files",
 }  # fmt: skip
 FORBIDDEN = ("id", "transaction", "customer", "card", "alert_id", "query_id", "run_id", "offset", "key")
 

@@ -319,7 +319,7 @@ def test_an_attempt_that_fails_is_counted(run: Run, monkeypatch: pytest.MonkeyPa
     def lost(_: pa.Table) -> None:
         raise DataLossError("gone")
 
-    monkeypatch.setattr("streaming.batch.pipeline.decode", lambda *_: lost(_[0]))
+    monkeypatch.setattr("streaming.batch.batch_intake.decode", lambda *_: lost(_[0]))
     with pytest.raises(DataLossError):
         run.decide(100)
     assert run.value("batches_total", outcome="failed") == 1

@@ -182,7 +182,7 @@ def test_an_attempt_that_fails_is_a_span_that_says_where(
     def lost(*_: object) -> None:
         raise DataLossError("payment of Mrs. Smith is gone")
 
-    monkeypatch.setattr("streaming.batch.pipeline.decode", lost)
+    monkeypatch.setattr("streaming.batch.batch_intake.decode", lost)
     with pytest.raises(DataLossError):
         decide(traced(tmp_path, collected), agent())
     (whole,) = collected.named("batch")

@@ -155,7 +155,7 @@ def test_a_secret_is_hidden_however_it_is_quoted(value: str, how: str, again: bo
     }[how]
     form = json.dumps(form)[1:-1] if again else form
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streaming.output.redaction._known", set())
+        patch.setattr("streaming.output.redaction._known", {})
         keep_secret(value)
         assert redacted(f"it is {form}!") == "it is [redacted]!"
 
@@ -269,7 +269,9 @@ def test_only_one_module_formats_and_every_event_is_in_the_operators_manual() ->
                 called = ast.unparse(node.func)
                 allowed = place in MAY_NAME_LOGGERS or not called.startswith("logging.")
                 assert allowed, f"{place}: {called}"
-                if called in ("log", "last_words", "self._tell") and isinstance(node.args[0], ast.Constant):
+                if called in ("log", "last_words", "self._log_once") and isinstance(
+                    node.args[0], ast.Constant
+                ):
                     events.add(str(node.args[0].value))
     assert len(events) >= 8
     for event in events:

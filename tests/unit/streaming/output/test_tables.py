@@ -18,7 +18,7 @@ from rich.cells import cell_len
 
 from agent.triage.untrusted_text import escaped
 from streaming.cli.root import main
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.output.facts import show_facts

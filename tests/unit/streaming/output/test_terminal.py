@@ -22,10 +22,11 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.triage.untrusted_text import escaped
-from streaming.audit.access import tell_done
+from streaming.audit.access import record_done
 from streaming.cli.root import app, main
 from streaming.commands.alerts import alert_line
 from streaming.commands.html_page import table
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.output.terminal import Terminal, html_text, print_json, print_json_text, say_error, say_line
@@ -91,7 +92,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "other.yaml").write_text(
         spec_of(threshold=0.9, rules=[], version="1.1.0").model_dump_json(), encoding="utf-8"
     )
-    tell_done(PlacedAgent(Settings.load(folder, {}), spec_of()), "labels-import", 1, begins_log=True)
+    record_done(PlacedAgent(Settings.load(folder, {}), spec_of()), "labels-import", 1, begins_log=True)
     return folder
 
 
@@ -128,8 +129,6 @@ def without_styles(text: str) -> str:
 
 
 def alerts_of(home: Path) -> list[dict[str, Any]]:
-    from streaming.delta.stored import read_stored  # noqa: PLC0415 -- only here
-
     found = read_stored(Place.local(home / "lake" / "tester" / "alerts"))
     assert found is not None
     return list(found.to_pylist())

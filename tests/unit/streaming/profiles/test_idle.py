@@ -92,6 +92,21 @@ def test_a_checkpoint_in_between_changes_no_bit(tmp_path_factory: Any, seed: int
     assert one.log_odds.tobytes() == other.log_odds.tobytes()
 
 
+@given(st.integers(0, 2**32 - 1))
+@settings(deadline=None, derandomize=True, max_examples=10)
+def test_labels_that_change_what_was_forgotten_leave_every_score_a_number(seed: int) -> None:
+    rows, random = rows_of(seed), np.random.default_rng(seed)
+    labels = labels_on(rows, seed)
+    changes = {"first": random.random(60) < 0.3, "blame": random.choice([-0.5, 0.5, 1.0], 60)}
+    for name, values in changes.items():
+        labels = labels.set_column(labels.schema.get_field_index(name), name, pa.array(values))
+    scoring = scorer()
+    scored = scoring.score(rows, labels)
+    assert np.isfinite(scored.log_odds).all()
+    assert np.isfinite(scored.evidence).all()
+    assert ((scored.score >= 0.0) & (scored.score <= 1.0)).all()
+
+
 def visits(hours: list[int]) -> pa.Table:
     """One customer at these hours; others in between keep the clock going, a block per hour."""
     moments, names = [], []

@@ -28,7 +28,7 @@ from streaming.batch.steps import BatchStep
 from streaming.commands.backfill import run_backfill
 from streaming.commands.quarantine_view import show_record
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.history.explain import explain
 from streaming.history.replay_runs import ReplaySpan as Span
 from streaming.history.replay_runs import run_replay, run_what_if
@@ -356,6 +356,33 @@ def test_a_contract_with_other_columns_is_refused_by_command_and_agent(settings:
     assert waits(settings).height == ROWS
 
 
+BY_REGISTRY = EventContract.model_validate({**CORRECTED.model_dump(), "format": {"avro": {"registry": True}}})
+
+
+def test_a_contract_that_needs_a_registry_is_refused_where_the_agent_has_none(settings: Settings) -> None:
+    with running(settings) as started:
+        two_batches(started)
+        ask(settings, waits(settings), BY_REGISTRY)
+        assert take_all(started) == 0
+        feed(started, 2, records(TOLD[2 * ROWS :], 2 * ROWS))
+    (request,) = read_requests(requeues_place(PlacedAgent(settings, agent())))
+    assert (request.state, "FLAGSTREAM_SCHEMA_REGISTRY" in request.why) == ("refused", True)
+
+
+def test_a_request_waits_for_a_registry_that_is_away_and_the_stream_does_not(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path / "home", {"FLAGSTREAM_SCHEMA_REGISTRY": "http://127.0.0.1:1"})
+    with running(settings) as started:
+        two_batches(started)
+        ask(settings, waits(settings), BY_REGISTRY)
+        assert started.requested.waits()
+        assert started.requested.take(NOW) is None
+        assert not started.requested.waits(), "for a while"
+        feed(started, 2, records(TOLD[2 * ROWS :], 2 * ROWS))
+    (request,) = read_requests(requeues_place(PlacedAgent(settings, agent())))
+    assert request.state == "waiting"
+    assert waits(settings).height == ROWS
+
+
 def test_a_contract_with_other_references_is_refused() -> None:
     table = {"path": "t.csv", "on": {"terminal": "id"}, "columns": {"risk": {"field": "risk"}}}
     whole = CONTRACT.model_dump()
@@ -443,7 +470,7 @@ def test_rejected_history_is_taken_in_and_its_mark_stays(settings: Settings, tmp
         take_all(started)
         feed(started, 0, records(TOLD[2 * ROWS :], 2 * ROWS))
     assert table(settings, "transactions", "sequence").height == 3 * ROWS - 1
-    assert unfinished_backfill(settings.lake("tester"), agent()) is None
+    assert unfinished_backfill(PlacedAgent(settings, agent())) is None
     found = run_replay(PlacedAgent(settings, agent()), Span())
     assert (found.backfilled, found.rows, found.differences) == (ROWS, 2 * ROWS - 1, ())
 

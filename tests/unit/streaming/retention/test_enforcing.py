@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError
-from schemas.tables import BATCHES, DUPLICATES, LABELS_QUARANTINE, QUARANTINE
+from schemas.tables import BATCHES, DUPLICATES, LABELS_QUARANTINE, LEDGER, QUARANTINE
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.rewriting import maintained_alone
@@ -94,7 +94,7 @@ def test_what_is_no_label_is_as_old_as_when_it_was_set_aside_whatever_its_sender
 
 def test_a_table_of_an_earlier_version_goes_by_the_time_on_the_topic(kept: Kept) -> None:
     rows = [{"offset": number, "kafka_timestamp": at} for number, at in enumerate([OLD, YOUNG])]
-    kept.write("labels_quarantine", QUARANTINE, rows)
+    kept.write("labels_quarantine", pa.schema(list(LABELS_QUARANTINE)[:-1]), rows)
     kept.ages = {"labels_quarantine": "30d"}
     assert kept.keeper().enforce() == {"labels_quarantine": 1}
     assert kept.offsets("labels_quarantine") == [1]
@@ -120,6 +120,56 @@ def test_a_table_that_cannot_be_cut_keeps_no_other_from_it(
     with pytest.raises(ConfigurationError, match="no profiles"):
         kept.keeper().enforce()
     assert kept.offsets("quarantine") == [2, 3, 4]
+
+
+def test_of_old_answers_of_models_one_stays_for_each_that_no_later_one_gives(kept: Kept) -> None:
+    told = [
+        (OLD, "question", "a", None),
+        (OLD, "answer", "a", "fraud"),
+        (OLD, "answer", "b", "fraud"),
+        (OLD, "answer", "c", "review"),
+        (YOUNG, "answer", "d", "review"),
+        (YOUNG, "question", "e", None),
+    ]
+    rows = [
+        {"commit": number, "at": at, "kind": kind, "key": key, "classification": said}
+        for number, (at, kind, key, said) in enumerate(told)
+    ]
+    kept.write("ledger", LEDGER, rows)
+    kept.ages = {"transactions": "400d", "ledger": "400d"}
+    later = kept.keeper(NOW + timedelta(days=370))
+    assert later.enforce() == {"ledger": 3}
+    assert sorted(kept.reader.frame("ledger", ["key"])["key"]) == ["b", "d", "e"]
+    assert later.enforce() == {}
+
+
+@pytest.mark.parametrize(
+    ("ages", "left"),
+    [
+        ([500, 401, 399, 1], [2, 3]),
+        ([500, 399, 20_000, 1], [1, 2, 3]),  # a clock was set back to 1971 meanwhile
+        ([500, 20_000, 401, 399], [3]),
+        ([500, -4000, 401, 399], [3]),  # it was years ahead
+        ([20_000, 399, 399, 20_000], [1, 2, 3]),
+        ([399, 500, 399, 500], [0, 1, 2, 3]),
+    ],
+)
+def test_what_was_stored_while_a_clock_was_set_back_takes_nothing_young_with_it(
+    kept: Kept, ages: list[int], left: list[int]
+) -> None:
+    times = [NOW - timedelta(days=age) for age in ages]
+    asked = [{"commit": n, "at": at, "kind": "intent", "key": f"k{n}"} for n, at in enumerate(times)]
+    kept.write("ledger", LEDGER, asked)
+    closed = [
+        {"query_id": "live", "batch_id": n, "first_sequence": n * 10, "next_sequence": n * 10 + 10}
+        | {"closed_at": at}
+        for n, at in enumerate(times)
+    ]
+    kept.write("batches", BATCHES, closed, mode="overwrite")
+    kept.ages = {"transactions": "400d", "ledger": "400d"}
+    kept.keeper().enforce()
+    assert sorted(kept.reader.frame("ledger", ["commit"])["commit"]) == left
+    assert kept.keeper()._closed_before(kept.reader, NOW - timedelta(days=400)) == left[0] * 10
 
 
 def test_what_another_keeper_has_removed_meanwhile_stays_counted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -12,6 +13,7 @@ from unittest.mock import Mock
 import pyarrow as pa
 import pytest
 
+from schemas.contract import CONTRACTS
 from schemas.documents import line_of
 from schemas.errors import ConfigurationError
 from schemas.loading import load_document
@@ -27,7 +29,8 @@ from streaming.run.driver import _Report
 from streaming.run.opening import open_agent
 from streaming.run.surroundings import Hooks
 from streaming.service.health import Condition, Health
-from streaming.testing.live_lake import QuietLane, agent
+from streaming.service.last_read import LastRead
+from streaming.testing.live_lake import TOPIC, QuietLane, agent
 from streaming.versions.clients import Clients
 from tests.unit.scoring_samples import agent_spec
 
@@ -153,17 +156,17 @@ def test_a_look_sees_a_file_break_and_mended_before_any_batch_takes_it(tmp_path:
     path, health = tmp_path / "rules.yaml", Health()
     watch = watching(path, health=health)
     watch.load()
-    watch.look()
+    watch.check()
     assert not health.active
     rewrite(path, GOOD.replace("low", "lowest"), 1_000)
-    watch.look()
+    watch.check()
     (state,) = health.active
     assert state.condition is Condition.RULES_FILE_BROKEN
     assert "rules.yaml:4: rules.0.severity" in state.cause
     assert watch.changed() is None
     assert health.active == (state,)
     rewrite(path, GOOD.replace("odd", "strange"), 2_000)
-    watch.look()
+    watch.check()
     assert health.active == ()
     assert names(watch.changed()) == ["large", "strange"], "a look takes nothing"
 
@@ -176,11 +179,11 @@ def test_looks_beside_batches_leave_a_file_that_stands_still_alone(
     watch.load()
     monkeypatch.setattr(rule_file, "load_document", load)
     for _ in range(3):
-        watch.look()
+        watch.check()
     assert load.call_count == 0
     rewrite(path, GOOD.replace("odd", "strange"), 1_000)
     for _ in range(3):
-        watch.look()
+        watch.check()
     assert load.call_count == 1
 
 
@@ -195,10 +198,61 @@ def test_an_idle_round_of_a_run_sees_a_file_break_and_mended(tmp_path: Path) -> 
     ):
         watch = cast("TopicWatch", SimpleNamespace(unread_by_partition=dict, open_transactions=list))
         display = JsonProgress("tester")
-        report = _Report(watch, None, display, health, lambda: None, lambda: None, opened.look_at_rules)
+        report = _Report(watch, None, display, health, lambda: None, lambda: None, opened.check_rules)
         rewrite(path, "rules: [", 1_000)
         report.round()
         assert [each.condition for each in health.active] == [Condition.RULES_FILE_BROKEN]
         rewrite(path, GOOD, 2_000)
         report.round()
         assert health.active == ()
+
+
+def test_a_run_goes_on_by_the_last_good_rules_when_it_opens_the_agent_again(tmp_path: Path) -> None:
+    path, last_read, health = tmp_path / "rules.yaml", LastRead(), Health()
+    path.write_text(GOOD, encoding="utf-8")
+    spec = agent_spec(rules=[INLINE], rules_file=str(path))
+
+    def attempt() -> RuleWatch:
+        return RuleWatch(spec, SCHEMA, health=health, last_read=last_read)
+
+    first = attempt()
+    assert names(first.begin()) == ["large", "odd"]
+    rewrite(path, GOOD.replace("odd", "strange"), 1_000)
+    assert names(first.changed()) == ["large", "strange"]
+    rewrite(path, "rules: [", 2_000)
+    second = attempt()
+    assert names(second.begin()) == ["large", "strange"], "the last good ones"
+    (broken,) = health.active
+    assert broken.condition == Condition.RULES_FILE_BROKEN
+    attempt().begin()
+    assert health.active == (broken,), "it goes on, and has not begun anew"
+    rewrite(path, GOOD, 3_000)
+    assert names(second.changed()) == ["large", "odd"]
+    assert health.active == ()
+    with pytest.raises(ConfigurationError):
+        rewrite(path, "rules: [", 4_000)
+        RuleWatch(spec, SCHEMA, health=health).begin()
+
+
+def test_an_agent_opens_again_in_the_same_run_whatever_became_of_its_files(tmp_path: Path) -> None:
+    rules, contract = tmp_path / "rules.yaml", tmp_path / "contract.yaml"
+    rules.write_text(GOOD, encoding="utf-8")
+    contract.write_bytes((CONTRACTS / "simulator.yaml").read_bytes())
+    sources = {"transactions": {"contract": str(contract), "topic": TOPIC}}
+    spec = agent(rules_file=str(rules), data_sources=sources)
+    settings, health, last_read = Settings.load(tmp_path / "home", {}), Health(), LastRead()
+    hooks = Hooks(publisher=cast("Callable[..., Publisher]", QuietLane))
+
+    def opened(known: LastRead) -> AbstractContextManager[object]:
+        at = (PlacedAgent(settings, spec), "127.0.0.1:1", clients, hooks, health)
+        return open_agent(*at, last_read=known)
+
+    with Clients(settings, "none") as clients:
+        with opened(last_read):
+            pass
+        rewrite(rules, "rules: [", 1_000)
+        rewrite(contract, "transaction_id: [", 1_000)
+        with opened(last_read):
+            assert [each.condition for each in health.active] == [Condition.RULES_FILE_BROKEN]
+        with pytest.raises(ConfigurationError, match="contract"), opened(LastRead()):
+            pass

@@ -15,7 +15,7 @@ from schemas.spec import AgentSpec
 from streaming.batch import deciders, late_answers
 from streaming.batch.decider import Decider
 from streaming.batch.engine import Engine
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.detection import checkpoints
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -13,6 +13,13 @@ from streaming.run.currencies import log_currencies, stored_currencies
 from streaming.store.place import Place
 from streaming.testing.live_lake import agent, events
 from streaming.testing.trial import trial
+
+
+class LakeAt(NamedTuple):
+    """An agent of which nothing counts but where its lake lies."""
+
+    lake: Place
+    spec: AgentSpec
 
 
 def lake_of(folder: Path, spec: AgentSpec, paid_in: list[str]) -> Path:
@@ -45,13 +52,14 @@ def test_several_currencies_that_are_compared_as_they_stand_are_pointed_out(
     profiles: dict[str, Any] = {"block_rows": 64, "checkpoint_rows": 150, "currencies": how}
     spec = agent(profiles=profiles)
     lake = lake_of(tmp_path, spec, paid_in)
-    log_currencies(Place.local(lake), spec)
-    assert stored_currencies(Place.local(lake), spec) == found
+    placed = LakeAt(Place.local(lake), spec)
+    log_currencies(placed)
+    assert stored_currencies(placed) == found
     assert [("EUR, JPY" in text) for text in logged] == [True] * said
 
 
 def test_before_the_first_payment_there_is_nothing_to_say(tmp_path: Path) -> None:
-    assert stored_currencies(Place.local(tmp_path), agent()) == []
+    assert stored_currencies(LakeAt(Place.local(tmp_path), agent())) == []
 
 
 def test_a_stream_in_several_currencies_is_decided_anew_alike(tmp_path: Path) -> None:

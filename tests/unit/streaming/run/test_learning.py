@@ -10,6 +10,7 @@ import pytest
 from schemas.spec import AgentSpec
 from streaming.commands.status import print_status
 from streaming.detection.alert_budget import AlertBudget
+from streaming.home.placed_agent import PlacedAgent
 from streaming.run import learning
 from streaming.run.learning import log_learning
 from streaming.run.status import read_status
@@ -33,7 +34,7 @@ def said_at_start(home: Path, spec: AgentSpec, patch: pytest.MonkeyPatch) -> lis
     logged: list[str] = []
     patch.setattr(learning, "log", lambda _, text, **__: logged.append(text))
     with trial(home, spec) as tried:
-        log_learning(tried.settings.lake(spec.name), spec)
+        log_learning(PlacedAgent(tried.settings, spec))
     return logged
 
 

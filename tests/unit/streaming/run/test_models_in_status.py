@@ -29,6 +29,7 @@ LEARNED = ServerFeatures(form="json_object", sampling=frozenset({"temperature"})
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     settings = Settings.load(tmp_path, {})
+    settings.lake(SPEC.name).path.mkdir(parents=True)  # an agent has run here
     memory = EndpointMemory(settings.endpoints)
     memory.keep(EndpointState(AT, "desk", LEARNED, NOW))
     memory.keep(EndpointState("https://api.openai.com/v1", "other", ServerFeatures(), NOW, "out of quota"))

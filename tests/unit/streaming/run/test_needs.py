@@ -12,13 +12,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import yaml
 
 from agent.model import local_llm
 from agent.model.local_llm import LocalLlm
 from agent.model.processes import Service, free_port
+from schemas.contract import load_contract
 from schemas.errors import ConfigurationError, MachineError
+from schemas.spec import AgentSpec, DataSources
 from streaming.delta import faults
-from streaming.delta.faults import looks_unusable, unusable
+from streaming.delta.faults import unusable, why_unusable
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.needs import Needs
@@ -58,7 +61,7 @@ def test_a_disk_is_unusable_while_it_is_full_read_only_or_gone(
     assert unusable(lake, known=True) is None
     for harm, said in ((fill, "0 MiB free, 1 needed"), (make_read_only, "mounted read-only")):
         heal = harm(disk)
-        assert unusable(lake) == looks_unusable(lake)
+        assert unusable(lake) == why_unusable(lake)
         assert said.removesuffix(" needed") in str(unusable(lake))
         heal()
         assert unusable(lake) is None
@@ -183,3 +186,27 @@ def test_a_child_that_died_is_told_from_one_that_was_stopped(service: Service) -
 def test_a_child_keeps_its_port_while_nobody_else_has_it(service: Service) -> None:
     port = service.port()
     assert service.port() == port
+
+
+def test_a_master_of_spark_that_is_away_is_waited_for_and_what_executors_cannot_do_is_refused(
+    settings: Settings,
+) -> None:
+    port = free_port()
+    cluster = {"execution": "cluster", "cluster": {"master": f"spark://127.0.0.1:{port}"}}
+    spec = agent(**cluster)
+    assert needs_of(settings).cluster_fault() is None, "none is used"
+    assert f"answers at 127.0.0.1:{port}" in str(needs_of(settings.under(spec)).cluster_fault())
+    spec = spec.model_copy(update={"data_sources": _by_registry(spec, settings.home)})
+    needs = Needs(PlacedAgent(settings.under(spec), spec), "127.0.0.1:1", Clients(settings, "none"))
+    with pytest.raises(ConfigurationError, match="reads by a schema registry"):
+        needs.cluster_fault()
+
+
+def _by_registry(spec: AgentSpec, folder: Path) -> DataSources:
+    """The sources of a spec whose contract has no schema of its own."""
+    content = load_contract("simulator").model_dump(mode="json", exclude_unset=True)
+    file = folder / "registry.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump({**content, "format": {"avro": {"registry": True}}}), encoding="utf-8")
+    transactions = spec.data_sources.transactions.model_copy(update={"contract": str(file)})
+    return spec.data_sources.model_copy(update={"transactions": transactions})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import DataLossError, FencedError, RetryableError
-from streaming.batch.compose import lake_schemas
+from schemas.lake_tables import lake_schemas
 from streaming.delta.lake import Lake, LakeTable, Tenure
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pyarrow as pa
 import pytest
 
 from schemas.alert_documents import alert_json_schema
 from streaming.actions.entity_actions import EntityActions
+from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import LakeReader
+from streaming.delta.whole_tables import read_stored
+from streaming.history.cost import booked
 from streaming.history.explain import explain
+from streaming.history.payments import IndexedPayments, ScannedPayments
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
+from streaming.testing import small_lake
 from streaming.testing.api import ApiClient, api_of
 from streaming.testing.small_lake import (
     BUSY,
     BUSY_ALERTS,
     CONTRACT,
     INJECTED,
+    RETENTION,
     build_lake,
     next_batch,
     spec_of,
 )
+from tests.browser_session import console_of
 
 SPEC = spec_of()
 
@@ -109,10 +118,37 @@ def test_one_alert_is_explained_as_the_command_does(lake: Settings, client: ApiC
     ]
     assert len(found["history"]) == shown.history.height
     assert found["pins"]["spec_version"] == "1.0.0"
+    assert found["cost"] is None, "no model was asked"
     assert not [value for value in found["pins"].values() if isinstance(value, dict)]
     assert [each["revision"] for each in found["revisions"]] == [1]
     assert client.get(f"/v1/alerts/{'0' * 32}").status_code == 404
     assert client.get("/v1/alerts/nonsense").status_code == 422
+
+
+def test_an_alert_says_what_the_model_s_answers_cost(tmp_path: Path) -> None:
+    """Its part, as `cost --by alert` gives it, on its page as well; nothing where nobody was asked."""
+    settings = Settings.load(tmp_path / "home", {})
+    placed = PlacedAgent(settings, SPEC)
+    build_lake(placed)
+    batches = placed.lake / "batches"
+    rows = read_stored(batches)
+    assert rows is not None
+    asked = [
+        {**rows.to_pylist()[0], "llm_calls": 3, "input_tokens": 4_001, "output_tokens": 90, "cost_usd": 0.5}
+    ]
+    shutil.rmtree(batches.path)
+    small_lake._stored(batches, pa.Table.from_pylist(asked, schema=rows.schema))
+    parts = {each["alert_id"]: each for each in booked(placed.lake, SPEC, "alert", None)["rows"]}
+    with console_of(settings, SPEC) as client:
+        client.server.agents[SPEC.name].inbox.refresh()
+        client.headers.update(client.bearer(SPEC, "read"))
+        one = first_alert(client)
+        cost = ok(client.get(f"/v1/alerts/{one}"))["cost"]
+        assert (cost["calls"], cost["shared_by"]) == (3, len(parts))
+        assert cost["input_tokens"] == parts[one]["input_tokens"] > 0
+        assert cost["usd"] == pytest.approx(0.5 / len(parts))
+        shown = " ".join(client.get(f"/console/alerts/{one}").text.split())
+        assert f"the 3 requests of its batch are shared equally among {len(parts)} alerts" in shown
 
 
 def test_what_outsiders_wrote_is_data_and_no_page(client: ApiClient) -> None:
@@ -125,7 +161,7 @@ def test_what_outsiders_wrote_is_data_and_no_page(client: ApiClient) -> None:
 def test_alerts_most_like_one_are_those_of_the_planning_agent(lake: Settings, client: ApiClient) -> None:
     wanted = first_alert(client)
     found = ok(client.get(f"/v1/alerts/{wanted}/similar?limit=5"))
-    actions = EntityActions(lake.lake(SPEC.name), SPEC, CONTRACT.entity_names)
+    actions = EntityActions(PlacedAgent(lake, SPEC), CONTRACT.entity_names)
     told = actions.similar(wanted, 5).rows
     assert [each["alert_id"] for each in found] == [row["alert_id"] for row in told]
     assert [each["distance"] for each in found] == [row["distance"] for row in told]
@@ -133,7 +169,7 @@ def test_alerts_most_like_one_are_those_of_the_planning_agent(lake: Settings, cl
 
 def test_an_entity_has_its_profile_its_payments_and_its_neighbours(lake: Settings, client: ApiClient) -> None:
     page = ok(client.get(f"/v1/entities/terminal/{BUSY}"))
-    told = EntityActions(lake.lake(SPEC.name), SPEC, CONTRACT.entity_names).profile("terminal", BUSY).facts
+    told = EntityActions(PlacedAgent(lake, SPEC), CONTRACT.entity_names).profile("terminal", BUSY).facts
     assert (page["payments"], page["known_frauds"]) == (told["payments"], told["known_frauds"])
     assert page["alerts"] == BUSY_ALERTS
     assert page["currencies"][0]["median_amount"] == told["median_amount"]
@@ -205,3 +241,29 @@ def test_answers_fit_their_description(client: ApiClient) -> None:
         schema = described["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
         whole = json.loads(json.dumps({**schema, "components": described["components"]}))
         jsonschema.validate(ok(client.get(url)), whole)
+
+
+def test_payments_are_found_where_the_contract_has_lost_or_gained_a_kind_of_entities(
+    lake: Settings, tmp_path: Path
+) -> None:
+    reader = LakeReader(lake.lake(SPEC.name), SPEC.tables)
+    both = {"customer": "c1", "terminal": BUSY}
+    lost = IndexedPayments(reader.anew, ["customer"]).of(both)
+    assert lost.equals(ScannedPayments(reader).of(both).select(lost.columns)) and lost.height > BUSY_ALERTS
+
+    settings = Settings.load(tmp_path, {})
+    build_lake(PlacedAgent(settings, SPEC))
+    place = settings.lake(SPEC.name) / "transactions"
+    payments = IndexedPayments(LakeReader(settings.lake(SPEC.name), SPEC.tables).anew, [*both, "device"])
+    before = payments.of({"customer": "c1"}, ("terminal", "device"))
+    assert before.height > 0 and before["device"].is_null().all()
+    stored = LakeReader(settings.lake(SPEC.name), SPEC.tables).table("transactions")
+    assert stored is not None
+    wider = pa.schema([*stored.schema, pa.field("device", pa.string())])
+    table = LakeTable(place, wider, "tester/epoch", RETENTION, evolves=True)
+    table.claim(1 + table.epoch)
+    row = {**stored.read("sequence", 0).to_pylist()[0], "sequence": 600, "customer": "c1", "device": "d1"}
+    table.append(pa.Table.from_pylist([row], schema=wider), Stamp("tester/q", 1))
+    after = payments.of({"customer": "c1"}, ("terminal", "device"))
+    assert after.height == before.height + 1 and after["device"].to_list()[-1] == "d1"
+    assert payments.of({"device": "d1"})["sequence"].to_list() == [600]

@@ -17,8 +17,9 @@ import pytest
 
 from schemas.errors import RetryableError, StoreError
 from schemas.tables import AUDIT
+from streaming.audit import case_notes
 from streaming.cases.case_store import CaseStore
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.serve import paced_work
 from streaming.serve.served_cases import ServedCases
@@ -343,11 +344,12 @@ def test_a_mass_update_changes_as_many_as_its_dry_run_has_said(desk: Desk, clien
     before = len(written(desk))
     meant: dict[str, Any] = {"to": "token:bert", "where": {"severity": ["high"]}}
     said = ok(mass(client, **meant, dry_run=True))
-    assert said == {"meant": 2, "changed": 2, "refused": {}}
+    assert said == {"meant": 2, "changed": 2, "refused": {}, "cases": []}
     refused(mass(client, **meant), 400)
     assert "2 cases would be changed" in refused(mass(client, **meant, expect=3), 409)["detail"]
     assert len(written(desk)) == before
-    assert ok(mass(client, **meant, expect=2)) == said
+    done = ok(mass(client, **meant, expect=2))
+    assert (len(done["cases"]), {**done, "cases": []}) == (2, said)
     assert ok(client.get(CASES, params={"assignee": "token:bert"}))["total"] == 2
     refused(mass(client, expect=10_001), 422)
     refused(mass(client, do="merge", expect=1), 422)
@@ -358,7 +360,7 @@ def test_a_mass_update_of_named_cases_says_why_others_stay(client: ApiClient, be
     ok(client.post(of(held, "claim"), headers=bert))
     where = {"cases": [held["case_id"], free["case_id"]]}
     done = ok(mass(client, do="close", reason="other", where=where, expect=1))
-    assert done == {"meant": 2, "changed": 1, "refused": {"token:bert has it": 1}}
+    assert done == {"meant": 2, "changed": 1, "refused": {"token:bert has it": 1}, "cases": [free["case_id"]]}
     assert ok(client.get(of(free)))["case"]["status"] == "closed"
     assert ok(mass(client, do="close", where={"cases": []}, dry_run=True))["meant"] == 0
 
@@ -430,6 +432,26 @@ def test_writes_are_on_record_one_by_one_and_reads_as_counts(desk: Desk, client:
     assert not any("script" in each for each in told)
 
 
+def test_whatever_is_done_to_a_case_is_on_record_with_the_case(desk: Desk, client: ApiClient) -> None:
+    case, into = ok(client.get(CASES))["cases"][:2]
+    orders: dict[str, dict[str, Any]] = {
+        "claim": {}, "release": {}, "comment": {"text": "seen"}, "assign": {"to": "token:anna"},
+        "escalate": {"text": "more"}, "undo": {}, "merge": {"into": into["case_id"]},
+    }  # fmt: skip
+    now = case
+    for what, order in orders.items():
+        now = do(client, now, what, json=order)
+    claimed = ok(client.post(f"{CASES}/claim-next"))["case_id"]
+    client.server.agents["tester"].trail.flush(whole=True)
+    rows = read_stored(desk.settings.lake("tester") / "audit", ["number", "kind", "detail"])
+    assert rows is not None
+    told = rows.sort_by("number").to_pylist()
+    actions = [json.loads(each["detail"]) for each in told if each["kind"] == "action"]
+    named = [each["case"] for each in actions if "case" in each]
+    assert named == [f"case-{case['case_id']}"] * len(orders) + [f"case-{claimed}"]
+    assert [each["into"] for each in actions if "into" in each] == [f"case-{into['case_id']}"]
+
+
 @pytest.mark.parametrize("fault", [StoreError("refused"), OSError("read-only")])
 def test_where_nothing_can_be_written_the_cases_on_record_are_shown(
     desk: Desk, client: ApiClient, monkeypatch: pytest.MonkeyPatch, fault: Exception
@@ -490,3 +512,40 @@ def test_who_asks_while_cases_are_being_read_keeps_no_thread(monkeypatch: pytest
         go_on.set()
         first_of_them.join(60)
     assert cases.grouped() is not None
+
+
+def actions_on_record(desk: Desk, client: ApiClient) -> list[dict[str, Any]]:
+    client.server.agents["tester"].trail.flush(whole=True)
+    rows = read_stored(desk.settings.lake("tester") / "audit", ["number", "at", "kind", "detail"])
+    assert rows is not None
+    told = rows.sort_by("number").to_pylist()
+    return [json.loads(each["detail"]) for each in told if each["kind"] == "action"]
+
+
+def test_a_mass_update_names_each_case_in_the_audit_log(
+    desk: Desk, client: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(case_notes, "MOST_CASES", 2)
+    ids = sorted(each["case_id"] for each in ok(client.get(CASES))["cases"])
+    assert len(ids) == 3
+    done = ok(mass(client, do="close", reason="genuine", expect=3))
+    assert sorted(done["cases"]) == ids
+    assert ok(mass(client, do="close", reason="genuine", expect=0))["cases"] == []
+    names = [f"case-{each}" for each in ids]
+    rows = [each for each in actions_on_record(desk, client) if each["command"] == "api/update-cases"]
+    digest = hashlib.sha256("".join(f"{each}\n" for each in names).encode()).hexdigest()
+    assert [each["rows"] for each in rows] == [2, 1, 0]
+    assert sorted([*rows[0]["cases"], *rows[1]["cases"]]) == names
+    for each in rows[:2]:
+        said = (each["actor"], each["action"], each["reason"], each["cases_in_all"], each["cases_digest"])
+        assert said == ("token:anna", "close", "genuine", 3, digest)
+    assert "cases" not in rows[2]
+
+
+def test_an_undo_names_every_case_that_it_was_done_to(desk: Desk, client: ApiClient) -> None:
+    ok(mass(client, to="token:bert", expect=3))
+    case = first(client, assignee="token:bert")
+    do(client, case, "undo", headers={"Idempotency-Key": "k1"})
+    ids = sorted(f"case-{each['case_id']}" for each in ok(client.get(CASES))["cases"])
+    (undone,) = [each for each in actions_on_record(desk, client) if each["command"] == "api/undo-on-case"]
+    assert (sorted(undone["cases"]), undone["rows"]) == (ids, 3)

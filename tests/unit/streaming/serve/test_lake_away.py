@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import DiskError
+from streaming.delta.lake_reader import LakeReader
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.observe.drift_watch import DriftFigures
@@ -73,10 +74,25 @@ def test_a_lake_that_has_not_begun_is_no_fault(tmp_path: Path) -> None:
         folder.check()
 
 
+def test_another_lake_in_the_place_of_the_one_that_was_read_is_a_fault(tmp_path: Path) -> None:
+    placed = PlacedAgent(Settings.load(tmp_path / "home", {}), SPEC)
+    path = placed.lake.path
+    path.mkdir(parents=True)
+    folder = LakeFolder(placed)
+    folder.check()
+    path.rename(tmp_path / "aside")
+    path.mkdir()
+    with pytest.raises(DiskError, match="another folder than before: start flagstream serve again"):
+        folder.check()
+    path.rmdir()
+    (tmp_path / "aside").rename(path)
+    folder.check()
+
+
 def test_drift_whose_file_goes_while_it_is_read_is_not_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     placed = PlacedAgent(Settings.load(tmp_path / "home", {}), SPEC)
     build_lake(placed)
     monkeypatch.setattr(system_figures, "kept_figures", lambda _: DriftFigures(0.1, {}, {}, 1, 1))
-    assert lake_figures(placed, None, DAY).drift is None
+    assert lake_figures(placed, LakeReader.of(placed), None, DAY).drift is None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,11 @@ from hypothesis import strategies as st
 
 from schemas.spec import AgentSpec
 from streaming.delta.erasure_plan import Erasable
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.erasure.erasing import Erasure
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
+from streaming.inbox.alert_rows import AlertRows
 from streaming.inbox.columns import WordColumn
 from streaming.inbox.fields import InboxFields
 from streaming.inbox.view import InboxView
@@ -36,6 +39,7 @@ from streaming.versions.moving import complete
 from streaming.versions.registry import Author, SpecRegistry
 from streaming.versions.registry_table import RegistryTable, registry_place
 from streaming.versions.registry_watch import spec_in_force
+from tests.browser_session import console_of
 
 SPEC = spec_of()
 DAY = date(2026, 5, 1)
@@ -244,10 +248,59 @@ def test_a_condition_that_cannot_be_used_is_refused_at_once(client: ApiClient) -
     assert len(ok(client.get("/v1/what-ifs"))) == before
 
 
+def test_the_rules_shown_are_those_that_decide_and_not_their_file_as_it_is_now(tmp_path: Path) -> None:
+    def written(when: str) -> None:
+        rules = [{"name": "large", "when": when, "severity": "high", "reason": "large"}]
+        (tmp_path / "rules.yaml").write_text(json.dumps({"rules": rules}), encoding="utf-8")
+
+    written("amount > 1000")
+    spec = spec_of(rules=[], rules_file=str(tmp_path / "rules.yaml"))
+    settings = Settings.load(tmp_path / "home", {})
+    build_lake(PlacedAgent(settings, complete(spec)))
+    written("amount > 7")
+    with api_of(settings, spec) as client:
+        client.headers.update(client.bearer(spec, "read"))
+        table = ok(client.get("/v1/rules"))
+        assert [each["condition"] for each in table["rules"]] == ["when amount > 1000"]
+        assert table["decided_at"] is not None
+    newer = spec.model_copy(update={"version": "1.1.0"})
+    with api_of(settings, newer) as client:
+        client.headers.update(client.bearer(newer, "read", name="bert"))
+        table = ok(client.get("/v1/rules"))
+        assert [each["condition"] for each in table["rules"]] == ["when amount > 7"]
+        assert (table["version"], table["decided_at"]) == ("1.1.0", None), "no batch has been decided so"
+
+
+def test_alerts_that_no_rule_has_hit_are_asked_for_however_many_rules_there_are(tmp_path: Path) -> None:
+    many = [
+        {"name": f"a_rule_with_a_long_name_{n:04}", "when": "amount > 1e9", "severity": "low", "reason": "r"}
+        for n in range(400)
+    ]
+    large = {"name": "large", "when": "amount > 1000", "severity": "high", "reason": "large"}
+    spec, settings = spec_of(rules=[large, *many]), Settings.load(tmp_path / "home", {})
+    build_lake(PlacedAgent(settings, spec))
+    with console_of(settings, spec) as client:
+        client.server.agents[spec.name].inbox.refresh()
+        client.headers.update(client.bearer(spec, "read"))
+        table = ok(client.get("/v1/rules"))
+        found = ok(client.get("/v1/alerts", params={"filter": 'rule = ""', "limit": 500}))
+        assert found["total"] == table["score"]["alerts"]
+        assert all(not each["rules"] for each in found["alerts"])
+        with_rules = ok(client.get("/v1/alerts", params={"filter": 'rule != ""'}))
+        assert with_rules["total"] == table["rules"][0]["alerts"] == BUSY_ALERTS
+        (link,) = re.findall(r'href="([^"]+)">Score alone', client.get("/console/rules").text)
+        assert f"<title>{found['total']} alert" in client.get(unescape(link)).text
+
+
 def test_days_without_payments_divide_nothing(client: ApiClient) -> None:
     assert ok(client.get("/v1/rules?days=1"))["days_with_payments"] == 1
     assert ok(client.get("/v1/rules?days=14"))["days_with_payments"] == 1
     assert ok(client.get(f"/v1/rules?days=3&until={date(2026, 4, 1)}"))["days_with_payments"] == 0
+
+
+def refunds_of(scores: np.ndarray[Any, Any]) -> WordColumn:
+    """Those of one score are refunds."""
+    return WordColumn((scores == REFUNDED).astype(np.int32), [None, "refund"])
 
 
 def view_of(rows: list[tuple[int, str | None, str, str, float]]) -> InboxView:
@@ -265,11 +318,12 @@ def view_of(rows: list[tuple[int, str | None, str, str, float]]) -> InboxView:
     return InboxView(
         InboxFields(()), len(rows), places, places,
         {"time": np.array(at, np.int64), "amount": scores * 100, "score": scores},
-        {"rule": words(1), "label": words(2), "currency": words(3)},
-        {"transaction": pa.chunked_array([[f"t{each}" for each in places]], pa.large_string())},
+        {"rule": words(1), "label": words(2), "currency": words(3), "direction": refunds_of(scores)},
+        {"transaction": pa.chunked_array([[f"t{each}" for each in places]], pa.large_string())}, AlertRows(),
     )  # fmt: skip
 
 
+REFUNDED = 0.95
 some_rows = st.lists(
     st.tuples(
         st.integers(-5, 5),
@@ -296,8 +350,14 @@ def test_counting_at_once_is_counting_one_by_one(rows: list[tuple[int, str | Non
         assert found.labels.frauds == sum(row[2] == "fraud" for row in mine)
         assert found.labels.judged == sum(row[2] != "none" for row in mine)
         for currency in ("EUR", "USD"):
-            sums = sum(row[4] * 100 for row in mine if row[3] == currency and row[2] == "fraud")
-            assert found.fraud_amounts.get(currency, 0.0) == pytest.approx(sums, abs=0.01)
+            of_it = [row for row in mine if row[3] == currency]
+            for is_refund, sums, frauds in (
+                (False, found.amounts, found.fraud_amounts), (True, found.refunds, found.fraud_refunds),
+            ):  # fmt: skip
+                those = [row for row in of_it if (row[4] == REFUNDED) is is_refund]
+                assert sums.get(currency, 0.0) == pytest.approx(sum(row[4] * 100 for row in those), abs=0.01)
+                fraud = sum(row[4] * 100 for row in those if row[2] == "fraud")
+                assert frauds.get(currency, 0.0) == pytest.approx(fraud, abs=0.01)
 
 
 @given(some_rows)
@@ -355,7 +415,7 @@ def test_a_million_alerts_are_counted_soon() -> None:
     }
     numbers = {name: random.random(rows) for name in ("amount", "score")}
     numbers["time"] = random.integers(begin, end, rows)
-    view = InboxView(base.fields, rows, np.arange(rows), np.arange(rows), numbers, words, {})
+    view = InboxView(base.fields, rows, np.arange(rows), np.arange(rows), numbers, words, {}, AlertRows())
     begun = time.perf_counter()
     tally = RuleTally(view, SPAN)
     total = tally.of_score().alerts + sum(tally.of_rule(each, None).alerts for each in tally.named())

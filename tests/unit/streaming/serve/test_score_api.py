@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from schemas.errors import RetryableError
+from streaming.delta.stored import StoredTable
+from streaming.detection import checkpoints
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve.api import Reach, build_server
-from streaming.serve.follower import Follower
+from streaming.serve.follower import EventScore, Follower
 from streaming.serve.routers import ROUTERS
 from streaming.serve.served_agent import ServedAgent
+from streaming.store.opening import folders_of
 from streaming.testing.api import ApiClient
+from streaming.testing.drivers import wait_until
 from streaming.testing.live_lake import LARGE, SILENT, agent, events, judge
 from streaming.testing.trial import Trial, trial
 
@@ -126,6 +132,46 @@ def test_a_store_that_is_away_under_the_same_pins_leaves_what_is_known(
     assert (found.log_odds, found.sequence) == (before.log_odds, 400)
 
 
+def test_scores_go_on_while_rows_are_read(tried: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    follower = Follower(PlacedAgent(tried.settings, SPEC))
+    follower.refresh()
+    tried.send([SENT[400]])
+    read, found = StoredTable.read, list[EventScore]()
+
+    def reading(self: StoredTable, column: str, *more: Any, **named: Any) -> pa.Table:
+        if column == "sequence":
+            beside = threading.Thread(target=lambda: found.append(follower.score(SENT[401])), daemon=True)
+            beside.start()
+            beside.join(60.0)
+        return read(self, column, *more, **named)
+
+    monkeypatch.setattr(StoredTable, "read", reading)
+    assert follower.refresh()
+    assert [each.sequence for each in found] == [400]
+    assert follower.score(SENT[401]).sequence == 401
+
+
+def test_a_checkpoint_a_little_ahead_is_not_read(tried: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds every entity, and few rows are missing."""
+    follower = Follower(PlacedAgent(tried.settings, SPEC))
+    follower.refresh()
+    for number in range(4):
+        tried.send([{**each, "tx_id": f"again-{number}-{each['tx_id']}"} for each in SENT[:100]])
+    folders = folders_of(tried.settings.profiles(SPEC.name), tried.settings.spool)
+
+    def newest() -> str:
+        return max((name for name in folders.names() if name.isdigit()), default="")
+
+    wait_until(lambda: newest() > f"{400:020d}", 60.0, "a checkpoint of rows that are missing")
+    with monkeypatch.context() as unread:
+        unread.setattr(checkpoints, "_found", failing)
+        assert follower.refresh()
+    fresh = Follower(PlacedAgent(tried.settings, SPEC))
+    fresh.refresh()
+    found, expected = follower.score(SENT[401]), fresh.score(SENT[401])
+    assert (found.sequence, found.log_odds) == (800, expected.log_odds)
+
+
 def client_of(settings: Settings, *, scores: bool) -> ApiClient:
     served = ServedAgent(PlacedAgent(settings, SPEC), scores=scores)
     client = ApiClient(build_server([served], Reach(), ROUTERS), settings)
@@ -157,10 +203,10 @@ def test_the_answer_has_contributions_that_add_up_and_changes_no_file(tried: Tri
 
 def test_what_does_not_fit_the_contract_says_why_and_quotes_nothing(tried: Trial) -> None:
     client = client_of(tried.settings, scores=True)
-    wrong = score(client, {**SENT[400], "amount": "a secret of c42"})
+    wrong = score(client, {**SENT[400], "amount": "a secret of customer-42"})
     assert wrong.status_code == 400
     assert "does not fit the contract" in wrong.json()["detail"]
-    assert "c42" not in wrong.text
+    assert "customer-42" not in wrong.text
 
 
 @pytest.mark.parametrize("odd", ["1" + "0" * 30, r'"\ud800"'])

@@ -10,13 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streaming.delta.lake_reader import LakeReader
+from schemas.lake_tables import Table
+from streaming.delta import lake_reader
+from streaming.delta.lake_reader import LakeReader, open_declared
+from streaming.delta.stored import StoredTable
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.status import InputNow
 from streaming.serve.broker_watch import BrokerWatch, SeenInput
+from streaming.serve.served_system import ServedSystem
 from streaming.serve.system_figures import lake_figures
-from streaming.testing.small_lake import BUSY_ALERTS, DAY, build_lake, spec_of
+from streaming.service.health import Health
+from streaming.store.place import Place
+from streaming.testing.small_lake import BUSY_ALERTS, DAY, build_lake, next_batch, spec_of
 
 SPEC = spec_of()
 
@@ -30,7 +36,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> PlacedAgent:
 
 def test_lag_is_what_the_topic_has_beyond_the_closed_batches(agent: PlacedAgent) -> None:
     seen = SeenInput(InputNow({"events": {"0": (100, 700), "10": (0, 5), "2": (0, 0)}}), 1.5)
-    found = lake_figures(agent, seen, DAY)
+    found = lake_figures(agent, LakeReader.of(agent), seen, DAY)
     assert found.broker_seconds == 1.5
     assert [(each.partition, each.reached, each.lag) for each in found.partitions] == [
         (0, None, 600),
@@ -40,7 +46,7 @@ def test_lag_is_what_the_topic_has_beyond_the_closed_batches(agent: PlacedAgent)
 
 
 def test_latency_counts_from_the_event_and_never_below_zero(agent: PlacedAgent) -> None:
-    found = lake_figures(agent, None, DAY + timedelta(days=9))
+    found = lake_figures(agent, LakeReader.of(agent), None, DAY + timedelta(days=9))
     assert (found.latency.alerts, found.latency.p50, found.latency.p99) == (BUSY_ALERTS, 0.0, 0.0)
     assert found.newest_record_at is not None
     assert found.newest_record_at - DAY == timedelta(seconds=86_000)
@@ -56,9 +62,31 @@ def test_latency_is_from_the_time_on_kafka_until_the_batch_was_closed(tmp_path: 
     alerted = reader.frame("alerts", ["transaction_id"])["transaction_id"]
     seconds = [(late - (times[each] - DAY)).total_seconds() for each in alerted]
     assert min(seconds) > 400
-    found = lake_figures(placed, None, DAY + timedelta(days=9)).latency
+    found = lake_figures(placed, LakeReader.of(placed), None, DAY + timedelta(days=9)).latency
     assert found.alerts == BUSY_ALERTS == len(seconds)
     assert [found.p50, found.p99] == pytest.approx(np.percentile(seconds, (50, 99)).tolist())
+
+
+def test_who_looks_again_opens_no_table_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, opened = PlacedAgent(Settings.load(tmp_path / "home", {}), SPEC), list[str]()
+    build_lake(agent)
+
+    def counted(place: Place, table: Table) -> StoredTable | None:
+        opened.append(table)
+        return open_declared(place, table)
+
+    monkeypatch.setattr(lake_reader, "open_declared", counted)
+    system = ServedSystem(agent, Health())
+    system._read()
+    first, before = system._lake, set(opened)
+    opened.clear()
+    next_batch(agent)
+    system._read()
+    there = {each.name for each in agent.lake.path.iterdir()}
+    assert not {each for each in opened if str(getattr(agent.spec.tables, each)) in there}
+    assert before >= {"transactions", "alerts", "batches"}
+    assert first is not None and system._lake is not None
+    assert len(system._lake.batches) == len(first.batches) + 1, "and sees what has come since"
 
 
 def test_a_broker_that_is_away_holds_nobody_up_and_is_not_asked_twice_at_once() -> None:

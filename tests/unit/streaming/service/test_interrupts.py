@@ -62,6 +62,16 @@ def test_leaving_at_once_ends_the_services_that_were_started() -> None:
     assert "stopped at once" in done.stderr
 
 
+def test_it_says_what_becomes_of_the_rest() -> None:
+    """A server, unlike a run, leaves nothing that a next one would finish."""
+    program = _LEAVING.replace("(threading.Event())", "(threading.Event(), then='no agent is touched')")
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "stopped at once; no agent is touched" in done.stderr
+    assert "next run" not in done.stderr
+
+
 _WAITING = """
 import os, signal, threading
 from streaming.service import interrupts

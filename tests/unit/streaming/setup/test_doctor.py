@@ -12,10 +12,18 @@ import obstore
 import pytest
 from obstore.exceptions import PermissionDeniedError
 from obstore.store import MemoryStore
+from pydantic import SecretStr
 
+from agent import SPECS
+from schemas.cluster import SparkClusterSettings
+from schemas.llm import Llm
+from schemas.spec import load_spec
+from streaming.home.brokers import Brokers
+from streaming.home.client_properties import load_properties
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.setup import doctor, downloads
-from streaming.setup.doctor import check_machine
+from streaming.setup.doctor import check_execution, check_machine
 from streaming.setup.machine_checks import CheckResult
 from streaming.store import store_check
 from streaming.store.access import Access
@@ -65,8 +73,8 @@ def assert_fails(finding: CheckResult, *words: str) -> None:
 def test_every_check_reports_even_when_nothing_is_there(settings: Settings) -> None:
     findings = {finding.name: finding for finding in check_machine(settings)}
     assert list(findings) == [
-        "Python", "JDK", "cores", "memory", "open files", "ports", "proxy", "state", "disk", "file system",
-        "start", "spark jars", "broker jars", "Kafka", "LLM",
+        "Python", "JDK", "cores", "arithmetic", "memory", "open files", "ports", "proxy", "state", "disk",
+        "file system", "start", "spark jars", "broker jars", "Kafka", "LLM",
     ]  # fmt: skip
     assert findings["Python"].ok
     assert findings["ports"].ok
@@ -125,6 +133,18 @@ def test_a_changed_jar_is_found(tmp_path: Path) -> None:
     assert_fails(doctor.check_jar_folder(folder, lock), "wrong checksum")
 
 
+@pytest.mark.parametrize("asks", [False, True])
+def test_keys_that_no_store_makes_are_asked_for(settings: Settings, asks: bool) -> None:
+    spec = load_spec(SPECS / "card-fraud.yaml")
+    spec = spec.model_copy(update={"llm": Llm(provider="openai" if asks else "none")})
+    pseudonyms = ["FLAGSTREAM_PSEUDONYM_KEY"] if asks else []
+    assert_fails(doctor.check_keys(settings, spec), "not set: FLAGSTREAM_AUDIT_KEY", *pseudonyms)
+    audited = replace(settings, audit_key=SecretStr("a" * 32))
+    assert doctor.check_keys(audited, spec).ok != asks
+    assert doctor.check_keys(replace(audited, pseudonym_key=SecretStr("b" * 32)), spec).ok
+    assert doctor.check_keys(audited, None).ok
+
+
 ANCHORS = Place("s3://another-account/anchors")
 
 
@@ -177,3 +197,19 @@ def test_a_folder_for_the_audit_anchor_must_be_one_that_can_be_written(
     assert doctor.check_anchor(Place.local(tmp_path / "anchors"), settings).ok
     (tmp_path / "file").touch()
     assert_fails(doctor.check_anchor(Place.local(tmp_path / "file" / "anchors"), settings), "file")
+
+
+def test_a_cluster_is_checked_as_a_run_checks_it(
+    settings: Settings, closed_port: int, tmp_path: Path
+) -> None:
+    local = load_spec(SPECS / "card-fraud.yaml")
+    cluster = SparkClusterSettings(master=f"spark://127.0.0.1:{closed_port}")
+    spec = local.model_copy(update={"execution": "cluster", "cluster": cluster})
+    (away,) = check_execution(PlacedAgent(settings.under(spec), spec))
+    assert_fails(away, f"answers at 127.0.0.1:{closed_port}")
+    file = tmp_path / "client.properties"
+    file.write_text("security.protocol=SSL\n", encoding="utf-8")
+    secured = replace(settings, kafka=Brokers("broker:9093").reached_by(load_properties(file, {})))
+    (refused,) = check_execution(PlacedAgent(secured.under(spec), spec))
+    assert_fails(refused, "executors get no secrets")
+    assert check_execution(PlacedAgent(settings, local)) == []

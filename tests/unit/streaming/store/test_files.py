@@ -116,6 +116,7 @@ def s3_error(status: str, code: str) -> str:
         (GenericError(s3_error("503", "SlowDown")), RetryableError, "SlowDown"),
         (GenericError("Generic S3 error: error sending request"), RetryableError, "error sending"),
         (GenericError("Generic S3 error: Missing SecretAccessKey"), ConfigurationError, "Missing"),
+        (GenericError("Generic MicrosoftAzure error: Invalid Access Key"), ConfigurationError, "Access Key"),
     ],
 )
 def test_a_stores_words_become_an_error_of_ours_without_secrets(

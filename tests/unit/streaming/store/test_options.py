@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError, StoreError
 from streaming.home.settings import Settings
-from streaming.store.faults import fault_of_store
+from streaming.store.faults import fault_of_store, unknown_login
 from streaming.store.options import DEFAULTS, MEANINGS, retry_config, store_options
 from streaming.store.place import Place
 
@@ -76,6 +76,32 @@ def test_what_keeps_commits_from_being_atomic_is_refused_by_name(
     assert Settings.load(tmp_path, {name: value}).store is None, "nothing to refuse without a store"
 
 
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT"])
+@pytest.mark.parametrize("given", ["minio:9000", "127.0.0.1:9000", "https://", "ftp://minio", "http://h:x"])
+def test_what_is_no_address_of_a_store_is_refused_by_name(tmp_path: Path, name: str, given: str) -> None:
+    store = "az://container/agents" if name.startswith("AZURE") else STORE["FLAGSTREAM_STORE"]
+    with pytest.raises(ConfigurationError, match="expected an address such as https://") as refused:
+        Settings.load(tmp_path, {"FLAGSTREAM_STORE": store, name: given})
+    assert refused.value.where == name
+    assert Settings.load(tmp_path, {name: given}).store is None, "nothing to refuse without a store"
+
+
+def test_an_address_without_tls_is_allowed_by_name_alone(tmp_path: Path) -> None:
+    minio = {**STORE, "AWS_ENDPOINT_URL": "http://minio:9000"}
+    with pytest.raises(ConfigurationError, match="set AWS_ALLOW_HTTP=true as well"):
+        Settings.load(tmp_path, minio)
+    for more in ({"AWS_ALLOW_HTTP": "true"}, {"AWS_ENDPOINT_URL": "https://minio:9000"}):
+        assert Settings.load(tmp_path, {**minio, **more}).store is not None
+
+
+def test_the_anchor_is_reached_by_an_address_of_its_own(tmp_path: Path) -> None:
+    anchored = {"FLAGSTREAM_AUDIT_ANCHOR": "s3://elsewhere/anchors", "AWS_ENDPOINT_URL": "https://minio:9000"}
+    assert Settings.load(tmp_path, anchored).audit_anchor is not None
+    own = {**anchored, "FLAGSTREAM_AUDIT_ANCHOR_AWS_ENDPOINT_URL": "vault:9000"}
+    with pytest.raises(ConfigurationError, match="expected an address such as https://"):
+        Settings.load(tmp_path, own)
+
+
 def test_the_conditions_of_the_store_itself_are_fine(tmp_path: Path) -> None:
     assert Settings.load(tmp_path, {**STORE, "AWS_CONDITIONAL_PUT": "etag"}).store is not None
 
@@ -102,6 +128,60 @@ def test_what_a_store_answers_is_waited_for_or_somebody_s_to_set_right(
     fault = fault_of_store(text, Place("s3://bucket/agents"))
     assert type(fault) is kind
     assert "X-Amz-Signature" not in str(fault)
+
+
+def asked_for_a_token(status: str, said: str) -> str:
+    """The words of both libraries, where Microsoft Entra ID answers."""
+    return (
+        "Generic MicrosoftAzure error: Error performing token request: Error performing POST "
+        "https://login.microsoftonline.com/tenant/oauth2/v2.0/token in 1.5ms - Server returned non-2xx "
+        f'status code: {status}: {{"error":"{said}","error_description":"AADSTS7000222: The secret is over. '
+        'Trace ID: 1a2b-3c Correlation ID: 4d-5e Timestamp: 2026-05-01 10:11:12Z","error_codes":[7000222],'
+        '"timestamp":"2026-05-01 10:11:12Z","trace_id":"1a2b-3c","correlation_id":"4d-5e"}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (asked_for_a_token("401 Unauthorized", "invalid_client"), ConfigurationError),
+        (asked_for_a_token("400 Bad Request", "unauthorized_client"), ConfigurationError),
+        (
+            asked_for_a_token("401 Unauthorized", "invalid_client").replace(": ", " \x1b[31m↳\x1b[0m "),
+            ConfigurationError,
+        ),
+        ("Generic MicrosoftAzure error: Error reading federated token file ", ConfigurationError),
+        (asked_for_a_token("429 Too Many Requests", "temporarily_unavailable"), StoreError),
+        (asked_for_a_token("503 Service Unavailable", "temporarily_unavailable"), StoreError),
+    ],
+)
+def test_whether_an_identity_is_given_a_token_later_or_never_is_told_by_the_answer(
+    text: str, kind: type[Exception]
+) -> None:
+    fault = fault_of_store(text, Place("az://container/agents"))
+    assert type(fault) is kind
+    assert ("is given no token" in str(fault)) is (kind is ConfigurationError)
+    assert "\x1b" not in str(fault) and "↳" not in str(fault)
+    assert "2026" not in str(fault) and "1a2b" not in str(fault), "which would differ each time"
+
+
+def test_where_no_login_was_found_it_says_so() -> None:
+    asked = "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token"
+    for said in ("error sending request", "status code: 403 Forbidden: " + "denied " * 60):
+        fault = fault_of_store(f"{asked} - {said}", Place("s3://bucket/agents"))
+        assert "no login was found, so this machine was asked for its role" in str(fault)
+
+
+def test_a_login_that_is_not_known_is_told_by_its_code() -> None:
+    said = (
+        "status code: 403 Forbidden: <?xml version='1.0'?><Error><Code>{}</Code><Message>No</Message></Error>"
+    )
+    for code, known in (("InvalidAccessKeyId", False), ("AccessDenied", True)):
+        fault = str(fault_of_store(f"{'long ' * 60}{said.format(code)}", Place("s3://bucket/agents")))
+        assert f"the store does not admit this ({code}): " in fault
+        assert unknown_login(fault) == ("" if known else code)
+    told = str(fault_of_store(said.format("SignatureDoesNotMatch"), Place("s3://bucket/agents")))
+    assert "Forbidden: <Error><Code>SignatureDoesNotMatch" in told
 
 
 def test_what_is_no_answer_of_a_store_stays_what_it_is() -> None:

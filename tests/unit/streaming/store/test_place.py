@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from schemas.addresses import is_uri
 from schemas.errors import ConfigurationError
 from streaming.home.settings import Settings
-from streaming.store.place import Place, is_uri
+from streaming.store.place import Place
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,15 @@ def test_a_relative_path_is_one_of_the_working_folder(
         ("s3://lake//b", "empty parts"),
         ("abfss://lake/a", "expected abfss://container@"),
         ("file://host/a", "file:///absolute/path"),
+        (" s3://lake/a", "blanks around it"),
+        ("s3://lake/a\n", "blanks around it"),
+        ("s3://lake/\0a", "cannot be seen"),
+        ("s3://[lake/a", "expected a URI such as"),
+        ("s3://lake:443/a", "expected s3://bucket/prefix"),
+        ("az://a lake/a", "expected az://bucket/prefix"),
+        ("s3://lake/a%20b", "a prefix cannot hold %20"),
+        ("s3://lake/%2e%2e/b", "a prefix cannot hold %2e"),
+        *((f"s3://lake/a{each}b", rf"a prefix cannot hold \{each}") for each in "[]^|\\"),
     ],
 )
 def test_what_cannot_be_a_store_is_refused_with_a_sentence(given: str, says: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.spec import NEWEST_ARITHMETIC, AgentSpec
-from streaming.delta.stored import read_stored
+from streaming.delta.whole_tables import read_stored
 from streaming.detection.scoring import Scorer
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings

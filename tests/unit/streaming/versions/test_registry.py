@@ -126,7 +126,7 @@ def test_a_version_goes_up_to_a_stage_and_no_further_however_often_it_is_asked(f
         assert flagstream.stages() == {"1.0.0": "active", "1.1.0": "canary"}
     staged = SpecRegistry(PlacedAgent(flagstream.settings, spec_of())).staged_versions()
     assert staged["1.1.0"].percent == 5.0
-    state = RegistryWatch(PlacedAgent(flagstream.settings, spec_of())).look()
+    state = RegistryWatch(PlacedAgent(flagstream.settings, spec_of())).refresh()
     assert state.canary_percent == 5.0
     code, _ = flagstream("promote", "1.1.0", "--to", "shadow", "--spec", first, "--why", "back")
     assert (code, "is canary, past shadow" in flagstream.errors) == (2, True)

@@ -61,7 +61,7 @@ REPLACED: dict[str, Callable[[Path], None]] = {
 def test_what_was_read_last_stays_in_force_until_the_registry_is_back(settings: Settings, said: str) -> None:
     path, health = registry_place(PlacedAgent(settings, FIRST)), Health()
     watch = RegistryWatch(PlacedAgent(settings, FIRST), health)
-    before = watch.look()
+    before = watch.refresh()
     kept = shutil.copytree(path.path, settings.home / "kept")
     REPLACED[said](path.path)
     for _ in range(2):
@@ -93,7 +93,7 @@ def test_a_start_is_refused_by_name(settings: Settings) -> None:
 
 def test_a_thread_finds_what_was_promoted_and_pauses_a_second_between_looks(settings: Settings) -> None:
     watch = RegistryWatch(PlacedAgent(settings, FIRST))
-    assert watch.look().active == FIRST
+    assert watch.refresh().active == FIRST
     watch.start()
     try:
         activate(settings, SECOND, FIRST)

@@ -18,7 +18,8 @@ from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.engine import Engine
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import LakeTable, Stamp
-from streaming.delta.stored import open_version, read_stored
+from streaming.delta.stored import open_version
+from streaming.delta.whole_tables import read_stored
 from streaming.history.decided import DecidedHistory
 from streaming.history.replay import Replayer
 from streaming.home.placed_agent import PlacedAgent

@@ -28,12 +28,12 @@ from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
 from streaming.batch.flagging import absence_text, sequence_text
+from streaming.batch.patterns_in_force import Stretch, stretches
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import StoredTable, open_version
 from streaming.history.replay import _MARKS
 from streaming.home.settings import Settings
 from streaming.labels.entity_labels import entity_labels_schema
-from streaming.rules.rules_in_force import Stretch, stretches
 from streaming.service.health import Health
 from streaming.store.place import Place
 from tests.unit.scoring_samples import agent_spec, stream

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 import numpy as np
 
 from schemas.schema_texts import SchemaText
+from streaming.arrays.collector import spare_what_is_loaded
+from streaming.arrays.fingerprint import machine_fingerprint
 from streaming.arrays.median_clock import MedianClock
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.detection.scoring import Scorer
@@ -37,6 +39,8 @@ def compile_kernels(definition: AgentDefinition) -> None:
     MedianClock.blank().advance(np.zeros(records.num_rows, np.int64))
     warm_up_patterns()
     warm_up_earlier()
+    machine_fingerprint()
+    spare_what_is_loaded()
 
 
 class _AnySchema:
