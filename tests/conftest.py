@@ -20,6 +20,7 @@ from hypothesis import settings as properties
 from pyspark.sql import SparkSession
 
 from streaming.arrays import kernel_folder
+from streaming.arrays.collector import spare_what_is_loaded
 from streaming.home.settings import Settings
 from streaming.kafka.broker import bootstrap_for, ensure_topic
 from streaming.output import redaction
@@ -62,6 +63,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--transactions", help="Parquet file of the Fraud Detection Handbook's payments")
     parser.addoption("--store-away", default="60", help="seconds for which a running agent's store is away")
     parser.addoption("--whole-chain", action="store_true", help="on every store a driver dies at every step")
+
+
+def pytest_collection_finish() -> None:
+    """Leave ten thousand tests and their modules out of each search for cycles that a test asks for.
+
+    A supervisor asks for one after each fault; with them in it, hundreds of faults take minutes.
+    """
+    spare_what_is_loaded()
 
 
 @pytest.fixture(scope="session")
