@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Annotated
 
 import numpy as np
@@ -10,12 +11,14 @@ from fastapi import APIRouter, Header, Path, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
+from schemas.counts import count_of
 from schemas.errors import ConfigurationError
 from streaming.inbox.cursor import Order
 from streaming.inbox.filter_language import MOST_CHARACTERS
 from streaming.serve.alert_details import AlertDetail, SimilarAlert
 from streaming.serve.alert_lists import AlertPage, AlertRow, FilterField
 from streaming.serve.calls import Call, is_still_allowed, needs
+from streaming.serve.problems import RequestRefusedError
 from streaming.serve.served_agent import ServedAgent
 
 alerts_router = APIRouter(prefix="/v1/alerts", tags=["alerts"])
@@ -31,7 +34,7 @@ FilterText = Annotated[
 AlertId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="An alert's id.")]
 _DEFAULT_FACETS = ("severity", "classification", "label", "rule", "reason")
 _BEAT_SECONDS = 15.0
-_MOST_SENT = 1_000
+_MOST_SENT, _MOST_FEEDS = 1_000, 100
 _LARGEST = 2**63 - 1
 
 
@@ -75,6 +78,7 @@ def follow_alerts(
 
     None is sent twice; of several revisions that came at once the newest is sent. It ends with the token.
     """
+    _check_feeds(call)
     begin = _begin(call.agent, after, last_event_id)
     call.agent.lists.chosen(call.agent.inbox.view, filter_)
     headers = {"X-Accel-Buffering": "no"}
@@ -105,7 +109,21 @@ def _begin(agent: ServedAgent, after: int | None, last_event_id: str | None) -> 
     return int(last_event_id)
 
 
+def _check_feeds(call: Call) -> None:
+    """A feed holds one of the server's connections for as long as somebody likes."""
+    if call.agent.changes.feeds_of(call.principal.key) >= _MOST_FEEDS:
+        said = f"this token follows {count_of(_MOST_FEEDS, 'feed')} already"
+        headers = {"Retry-After": str(int(_BEAT_SECONDS))}
+        raise RequestRefusedError(HTTPStatus.TOO_MANY_REQUESTS, said, headers=headers)
+
+
 async def _events(call: Call, filter_: str, after: int) -> AsyncIterator[bytes]:
+    with call.agent.changes.feed_of(call.principal.key):
+        async for each in _parts(call, filter_, after):
+            yield each
+
+
+async def _parts(call: Call, filter_: str, after: int) -> AsyncIterator[bytes]:
     async for is_new in call.agent.changes.rounds(_BEAT_SECONDS):
         if not is_new:
             yield b": still here\n\n"

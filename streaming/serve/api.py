@@ -134,6 +134,7 @@ def _described(agents: Sequence[ServedAgent]) -> FastAPI:
     api = FastAPI(
         title="flagstream", version=VERSION, description=_ABOUT, docs_url=None, redoc_url=None,
         responses=documented(*ALWAYS), lifespan=_lifespan, telemetry=_SILENT,
+        redirect_slashes=False,  # behind a proxy that ends TLS it would lead to plain HTTP, token and all
     )  # fmt: skip
     api.openapi = lambda: _with_problems(api)  # type: ignore[method-assign]  # the way its manual says
     api.state.agents = {each.name: each for each in agents}

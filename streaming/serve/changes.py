@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 
 class LiveChanges:
@@ -14,6 +16,21 @@ class LiveChanges:
         self._lock = threading.Lock()
         self._followers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self._closed = False
+        self._feeds: Counter[str] = Counter()
+
+    def feeds_of(self, key: str) -> int:
+        """Return how many feeds somebody follows now."""
+        return self._feeds[key]
+
+    @contextmanager
+    def feed_of(self, key: str) -> Iterator[None]:
+        """Count a feed of somebody for the length of a block."""
+        self._feeds[key] += 1
+        try:
+            yield
+        finally:
+            self._feeds[key] -= 1
+            self._feeds += Counter()  # without those that follow none any more
 
     def notify(self) -> None:
         """Wake all followers."""

@@ -94,6 +94,8 @@ class Guard:
         parts, size = [], 0
         while True:
             message = await receive()
+            if message["type"] == "http.disconnect":  # what has come by then is no body
+                raise RequestRefusedError(HTTPStatus.BAD_REQUEST, "the connection ended within the request")
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > self._most_bytes:

@@ -13,10 +13,9 @@ from starlette.types import ASGIApp
 
 from schemas.errors import ConfigurationError, MachineError
 from streaming.home.listen import LOOPBACK, ListenAddress, is_free
+from streaming.serve.connections import HEAD_SECONDS, MOST_CONNECTIONS, HttpConnection
 
 _GRACE_SECONDS = 10
-_IDLE_SECONDS = 15
-_MOST_CONNECTIONS = 1_000
 _OWN = frozenset({LOOPBACK, "localhost", "::1"})
 
 
@@ -136,7 +135,7 @@ def _config(asgi: ASGIApp, listening: Listening) -> uvicorn.Config:
         port=listening.address.port,
         ssl_certfile=listening.certificate,
         ssl_keyfile=listening.key,
-        http="h11",
+        http=HttpConnection,
         ws="none",
         loop="asyncio",
         log_config=None,
@@ -144,7 +143,7 @@ def _config(asgi: ASGIApp, listening: Listening) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         lifespan="on",
-        limit_concurrency=_MOST_CONNECTIONS,
-        timeout_keep_alive=_IDLE_SECONDS,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=int(HEAD_SECONDS),
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )

@@ -160,6 +160,35 @@ def test_a_body_is_refused_by_its_length_and_by_its_size(settings: Settings) -> 
         problem(client.post("/v1/count", content=iter([b"x" * 600, b"y" * 600]), headers=headers), 413)
 
 
+@pytest.mark.parametrize("came", [0, 1, 2])
+def test_a_request_that_ends_within_its_body_reaches_nobody(came: int) -> None:
+    """A file would be kept without its end, and a claim be made for somebody who has gone."""
+    parts: list[Message] = [{"type": "http.request", "body": b"half", "more_body": True}] * came
+    messages, reached, sent = iter([*parts, {"type": "http.disconnect"}]), list[str](), list[Message]()
+
+    async def app(scope: Scope, _: Receive, __: Send) -> None:
+        reached.append(scope["path"])
+
+    async def receive() -> Message:
+        return next(messages)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/attach", "headers": headers}
+    asyncio.run(Guard(app, ["localhost"])(scope, receive, send))
+    assert (reached, sent[0]["status"]) == ([], 400)
+
+
+def test_nobody_is_led_to_another_address(client: ApiClient) -> None:
+    """Behind a proxy that ends TLS that would be one of plain HTTP, and clients send their token on."""
+    client.follow_redirects = False
+    headers = client.bearer(SPEC, "triage")
+    for method, path in (("GET", "/v1/look/"), ("POST", "/v1/count/"), ("GET", "/livez/")):
+        problem(client.request(method, path, headers=headers), 404)
+
+
 def test_a_request_has_the_id_that_it_brings_if_that_is_one(client: ApiClient) -> None:
     assert client.get("/livez", headers={"X-Request-Id": "mine-1"}).headers["x-request-id"] == "mine-1"
     for odd in ("a b", "x" * 65, "<script>"):

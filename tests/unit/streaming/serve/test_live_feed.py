@@ -16,9 +16,10 @@ from schemas.errors import StoreError
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve import alerts_api
-from streaming.serve.alerts_api import _events
+from streaming.serve.alerts_api import _events, follow_alerts
 from streaming.serve.calls import Call, is_still_allowed, needs
 from streaming.serve.changes import LiveChanges
+from streaming.serve.problems import RequestRefusedError
 from streaming.serve.served_agent import ServedAgent
 from streaming.testing.api import api_of
 from streaming.testing.live_lake import agent
@@ -128,6 +129,28 @@ def transactions_of(parts: Sequence[bytes]) -> list[list[str]]:
 async def all_of(feed: AsyncIterator[bytes]) -> list[bytes]:
     async with asyncio.timeout(SECONDS):
         return [each async for each in feed]
+
+
+def test_one_token_holds_so_many_connections_and_no_more(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each feed is a place of the server that nobody else has; one that ends is free again."""
+    monkeypatch.setattr(alerts_api, "_MOST_FEEDS", 2)
+    AlertWriter(settings, SPEC).write([row("t1")])
+    served = ServedAgent(PlacedAgent(settings, SPEC))
+    served.inbox.refresh()
+
+    async def follow() -> None:
+        feeds = [_events(call_on(served), "", -1) for _ in range(2)]
+        for each in feeds:
+            follow_alerts(call_on(served))
+            await next_alert(each)
+        with pytest.raises(RequestRefusedError, match="follows 2 feeds"):
+            follow_alerts(call_on(served))
+        await feeds[0].aclose()  # type: ignore[attr-defined]  # a generator
+        follow_alerts(call_on(served))
+
+    asyncio.run(follow())
 
 
 def test_a_revoked_token_is_not_known_to_its_feed(settings: Settings) -> None:
