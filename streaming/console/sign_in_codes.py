@@ -7,9 +7,10 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
 
-from streaming.output.redaction import keep_secret
+from streaming.output.redaction import forget_secret, keep_secret
 from streaming.tokens.bearer import digest_of
 
 CODE_SECONDS = 60.0
@@ -30,6 +31,13 @@ class Holder:
     digest: str
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    holder: Holder
+    at: float
+    code: str = field(repr=False)
+
+
 class SignInCodes:
     """The codes that were drawn and not used yet. Safe to use from several threads.
 
@@ -39,23 +47,36 @@ class SignInCodes:
 
     def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
         self._seconds, self._lock = seconds, threading.Lock()
-        # SHA-256 of a code → whom it stands for, and when it was drawn.
-        self._drawn: OrderedDict[str, tuple[Holder, float]] = OrderedDict()
+        # By the SHA-256 of a code.
+        self._drawn: OrderedDict[str, _Drawn] = OrderedDict()
 
     def draw(self, holder: Holder) -> str:
-        """Draw a code; from now on it is hidden wherever this process prints or logs."""
+        """Draw a code; it is hidden wherever this process prints or logs, for as long as it is good."""
         code = secrets.token_urlsafe(_CODE_BYTES)
         keep_secret(code)
         with self._lock:
-            self._drawn[digest_of(code)] = (holder, self._seconds())
-            if len(self._drawn) > _MOST_CODES:
-                self._drawn.popitem(last=False)
+            self._drawn[digest_of(code)] = _Drawn(holder, self._seconds(), code)
+            for each in self._over():
+                self._forget(each)
         return code
 
     def take(self, code: str) -> Holder | None:
         """Use a code up; return whom it stands for, None where it is none, was used, or is too old."""
         with self._lock:
-            found = self._drawn.pop(digest_of(code), None)
-        if found is None or self._seconds() - found[1] >= CODE_SECONDS:
+            found = self._forget(digest_of(code))
+        if found is None or self._seconds() - found.at >= CODE_SECONDS:
             return None
-        return found[0]
+        return found.holder
+
+    def _over(self) -> list[str]:
+        """Return the codes that are too old, and the oldest of too many: they are in order of age."""
+        now = self._seconds()
+        old = takewhile(lambda each: now - each[1].at >= CODE_SECONDS, self._drawn.items())
+        many = islice(self._drawn, max(0, len(self._drawn) - _MOST_CODES))
+        return [*dict.fromkeys([*(digest for digest, _ in old), *many])]
+
+    def _forget(self, digest: str) -> _Drawn | None:
+        ended = self._drawn.pop(digest, None)
+        if ended is not None:
+            forget_secret(ended.code)
+        return ended

@@ -145,6 +145,18 @@ def test_the_cookies_of_sessions_are_hidden_as_long_as_they_are_good(client: Api
     assert [each in redaction._known for each in cookies] == [False] * 4 + [True]
 
 
+def test_codes_are_hidden_as_long_as_they_are_good() -> None:
+    time = Time()
+    codes, holder = SignInCodes(time), Holder("0" * 12, "digest")
+    drawn = [codes.draw(holder) for _ in range(3)]
+    assert drawn[0] not in redaction.redacted(f"/console/sign-in?code={drawn[0]}")
+    assert codes.take(drawn[0]) == holder
+    assert [each in redaction._known for each in drawn] == [False, True, True]
+    time.now += CODE_SECONDS
+    drawn.append(codes.draw(holder))
+    assert [each in redaction._known for each in drawn] == [False] * 3 + [True]
+
+
 def test_a_page_of_another_site_signs_nobody_in(client: ApiClient) -> None:
     code = code_of(client, client.bearer(SPEC, "read"))
     strangers: tuple[dict[str, str], ...] = (
