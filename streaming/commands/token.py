@@ -15,6 +15,7 @@ from streaming.output.facts import show_facts
 from streaming.output.tables import show_table
 from streaming.output.terminal import Terminal, print_json, say_error
 from streaming.tokens.bearer import SCOPES, NewToken, Scope, draw
+from streaming.tokens.principal import OF_TOKEN
 from streaming.tokens.token_table import Token, TokenTable, no_such_token, read_tokens
 from streaming.versions.moving import default_author
 
@@ -53,7 +54,7 @@ class TokenOrder:
 
     def __post_init__(self) -> None:
         """Check the words."""
-        if not is_name(f"token:{self.name}"):
+        if not is_name(f"{OF_TOKEN}{self.name}"):
             raise ConfigurationError("expected a name such as night-shift", where="--name")
         if not self.scopes:
             raise ConfigurationError("say what it may do, such as --scope read", where="--scope")

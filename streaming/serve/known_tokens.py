@@ -13,7 +13,7 @@ from streaming.delta.stored import StoredTable
 from streaming.home.placed_agent import PlacedAgent
 from streaming.serve.paced_work import PacedWork
 from streaming.tokens.bearer import granted, id_of, is_of
-from streaming.tokens.principal import Principal
+from streaming.tokens.principal import OF_TOKEN, Principal
 from streaming.tokens.token_table import Token, read_tokens
 
 _NOBODY: Mapping[str, Token] = MappingProxyType({})
@@ -132,7 +132,7 @@ class KnownTokens:
 def _principal(token_id: str, found: Mapping[str, Token]) -> Principal:
     names = sorted({each.name for each in found.values()})
     return Principal(
-        name=f"token:{names[0]}",
+        name=f"{OF_TOKEN}{names[0]}",
         key=token_id,
         scopes={agent: granted(each.scopes) for agent, each in found.items()},
         per_minute=min(each.per_minute for each in found.values()),

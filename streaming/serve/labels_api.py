@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -9,10 +10,12 @@ import pyarrow as pa
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from schemas.errors import ConfigurationError
 from schemas.label import GIVEN
 from streaming.labels.book import LabelBook, Recorded, label_status
 from streaming.serve.calls import Call, needs
 from streaming.serve.labels_found import LabelOfTransaction
+from streaming.tokens.principal import OF_TOKEN
 
 labels_router = APIRouter(prefix="/v1/labels", tags=["labels"])
 SOURCE = "api"
@@ -28,7 +31,10 @@ class GivenLabel(BaseModel):
     kind: str | None = Field(default=None, max_length=200, description="kind of fraud, where known")
     decided_at: AwareDatetime | None = Field(default=None, description="now if absent")
     decided_by: str | None = Field(
-        default=None, min_length=1, max_length=200, description="who decided; the token's name if absent"
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="who decided, the token's name if absent; never the name of another token",
     )
 
 
@@ -69,6 +75,7 @@ class LabelCounts(BaseModel):
 @labels_router.post("")
 def record_labels(call: Annotated[Call, needs("triage")], given: GivenLabels) -> LabelsRecorded:
     """Record labels. One that says what is on record already is counted and not stored again."""
+    _check_deciders(given.labels, call.who)
     reader, spec = call.agent.reader(), call.agent.spec
     book = LabelBook(reader.place("labels"), retention=spec.replay_horizon)
     done = book.record(_table(given.labels, call.who), source=SOURCE)
@@ -90,6 +97,17 @@ def count_labels(call: Annotated[Call, needs("read")]) -> LabelCounts:
     """Count labels, labelled transactions and frauds."""
     found = label_status(call.agent.reader().place("labels"), call.agent.spec.replay_horizon)
     return LabelCounts(**vars(found))
+
+
+def _check_deciders(labels: Sequence[GivenLabel], who: str) -> None:
+    """Somebody may say what others have found out, but not as another token.
+
+    Raises:
+        ConfigurationError: a label is to be one of another token.
+    """
+    named = {each.decided_by or who for each in labels}
+    if any(each.startswith(OF_TOKEN) for each in named - {who}):
+        raise ConfigurationError("a label is that of a token where it records it itself", where="decided_by")
 
 
 def _table(labels: list[GivenLabel], who: str) -> pa.Table:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from streaming.tokens.bearer import Scope
 
+OF_TOKEN = "token:"  # how the names of tokens begin where somebody is named
+
 
 @dataclass(frozen=True)
 class Principal:

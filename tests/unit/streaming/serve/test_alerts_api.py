@@ -215,6 +215,23 @@ def test_a_label_over_http_is_in_the_table_and_in_the_list(tmp_path: Path) -> No
         assert client.post("/v1/labels", json=sent, headers=reader).status_code == 403
 
 
+def test_no_token_records_a_label_under_the_name_of_another(tmp_path: Path) -> None:
+    """Whom a label is by is shown to whoever decides, and counts as evidence."""
+    settings = Settings.load(tmp_path, {})
+    build_lake(PlacedAgent(settings, SPEC), 300)
+    with api_of(settings, SPEC) as client:
+        headers = client.bearer(SPEC, "triage", name="anna")
+        for number, (named, status) in enumerate(
+            [("token:bert", 400), ("token:", 400), ("token:anna", 200), ("chargebacks", 200), (None, 200)]
+        ):
+            label = {"transaction_id": f"t{number}", "is_fraud": True, "decided_by": named}
+            answer = client.post("/v1/labels", json={"labels": [label]}, headers=headers)
+            assert answer.status_code == status, named
+            stored = client.get("/v1/labels", params={"transaction": f"t{number}"}, headers=headers).json()
+            expected = [] if status == 400 else [named or "token:anna"]
+            assert [each["decided_by"] for each in stored] == expected
+
+
 def test_a_batch_that_is_stored_meanwhile_is_seen_by_entities(tmp_path: Path) -> None:
     settings = Settings.load(tmp_path, {})
     build_lake(PlacedAgent(settings, SPEC), 300)
