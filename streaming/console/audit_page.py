@@ -16,6 +16,7 @@ from schemas.errors import ConfigurationError, FlagstreamError
 from streaming.console.rendering import PageRoute, link, page
 from streaming.serve.audit_api import AuditSpan, audit_rows_of, check_audit_span
 from streaming.serve.calls import Call, needs
+from streaming.serve.problems import words_of
 
 audit_page_router = APIRouter(prefix="/console/audit", route_class=PageRoute, include_in_schema=False)
 Reading = Annotated[Call, needs("read")]
@@ -99,7 +100,7 @@ def _rows(call: Call, given: Mapping[str, str], before: int | None) -> tuple[lis
         kind, who, by = (given[name] or None for name in ("kind", "who", "by"))
         return audit_rows_of(call, None, _ROWS + 1, kind, before, who, _DOERS.get(by or "")), ""
     except ConfigurationError as fault:
-        return [], str(fault)
+        return [], words_of(fault)
 
 
 def _checked(call: Call, before: int | None) -> tuple[AuditSpan | None, str]:

@@ -33,6 +33,7 @@ from streaming.versions.registry import ClosedGateError
 
 PROBLEM_JSON = "application/problem+json"
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_OPTION = "--"
 _MOST_SAID = 2_000
 _MOST_REASON = 300
 
@@ -137,11 +138,26 @@ def _known(fault: FlagstreamError) -> ProblemAnswer:
     headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     where = None
     if isinstance(fault, ConfigurationError):
-        where = fault.key or fault.where or None
+        where = fault.key or _parameter(fault.where) or None
     facts: dict[str, Any] = {} if where is None else {"where": redacted(where)}
     if isinstance(fault, ClosedGateError):
         facts["problems"] = [redacted(each)[:_MOST_REASON] for each in fault.reasons]
-    return ProblemAnswer(status, str(fault), facts, headers)
+    return ProblemAnswer(status, words_of(fault), facts, headers)
+
+
+def words_of(fault: FlagstreamError) -> str:
+    """Return what a fault says to a client: options of commands are called as requests call them."""
+    if not isinstance(fault, ConfigurationError) or not fault.where.startswith(_OPTION):
+        return str(fault)
+    place = ": ".join(part for part in (_parameter(fault.where), fault.key) if part)
+    return f"{place}: {fault.problem}"
+
+
+def _parameter(where: str) -> str:
+    """Return `from_time/to_time` for `--from-time/--to-time`; what is no option stays."""
+    if not where.startswith(_OPTION):
+        return where
+    return "/".join(each.removeprefix(_OPTION).replace("-", "_") for each in where.split("/"))
 
 
 def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:

@@ -260,7 +260,8 @@ def _registry(call: Call) -> SpecRegistry:
 def _known(call: Call, version: str) -> VersionStage:
     found = _registry(call).staged_versions()
     if version not in found:
-        raise NotFoundError(f"no such version is registered; {nearest(version, found)}", where="version")
+        known = f"; {nearest(version, found)}" if found else ", nor any other"
+        raise NotFoundError(f"no such version is registered{known}", where="version")
     return found[version]
 
 

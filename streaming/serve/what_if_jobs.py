@@ -14,6 +14,7 @@ from schemas.errors import ConflictError, FlagstreamError, NotFoundError
 from schemas.instants import Clock, utc_now
 from streaming.history.replay_runs import OnProgress
 from streaming.history.what_if_report import WhatIf
+from streaming.serve.problems import words_of
 
 JobState = Literal["running", "done", "failed", "stopped", "outdated"]
 _ID_BYTES = 8
@@ -153,7 +154,7 @@ class WhatIfJobs:
         except StoppedError:
             state = "stopped"
         except FlagstreamError as fault:
-            job.problem = str(fault)
+            job.problem = words_of(fault)
         except Exception as fault:  # whatever it is, its text may quote outsiders
             job.problem = f"a fault of ours: {type(fault).__name__}"
         finally:

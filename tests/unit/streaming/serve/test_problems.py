@@ -45,6 +45,17 @@ def test_a_problem_says_what_is_wrong_where_and_no_secret() -> None:
     assert found["title"] == "Bad Request"
 
 
+@pytest.mark.parametrize(
+    ("where", "named"),
+    [
+        ("--warm-up", "warm_up"), ("--from-time/--to-time", "from_time/to_time"), ("a.yaml", "a.yaml"),
+    ],
+)  # fmt: skip
+def test_no_client_is_told_of_an_option_of_a_command(where: str, named: str) -> None:
+    found = json.loads(bytes(answer_to(ConfigurationError("none", where=where)).response("r1").body))
+    assert (found["where"], found["detail"]) == (named, f"{named}: none")
+
+
 def test_what_may_pass_says_when_to_come_again() -> None:
     assert answer_to(StoreError("away")).headers["Retry-After"] == "5"
     assert "Retry-After" not in answer_to(ConfigurationError("wrong")).headers
