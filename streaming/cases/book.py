@@ -24,6 +24,7 @@ from streaming.cases.changes import changes_of
 from streaming.cases.choosing import LIVE_CASES, CaseFilter, CaseState, facets_of, page_of
 from streaming.cases.closing_labels import ClosingLabels
 from streaming.cases.orders import Order
+from streaming.cases.refunds import RefundAlerts
 from streaming.cases.timeline import timeline_of
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.placed_agent import PlacedAgent
@@ -77,7 +78,7 @@ class CaseBook:
         reader, kept = LakeReader.of(agent), agent.spec.replay_horizon
         labels = reader.place("labels")
         self._clock, self._lock = clock, threading.RLock()
-        self._store = CaseStore(reader.place("case_events"), kept)
+        self._store = CaseStore(reader.place("case_events"), kept, RefundAlerts(reader).places)
         self._intake = AlertIntake(reader, agent.spec, self._store)
         self._writer = CaseWriter(self._store, agent.spec.cases, clock)
         self._labels = ClosingLabels(

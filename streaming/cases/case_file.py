@@ -110,7 +110,7 @@ class CaseRows:
         folded = fold(moves_of(rows), members_of(rows)).filter(pl.col("case_id") == self.case_id)
         if folded.height == 0:
             raise NoSuchCaseError("there is no such case", where=self.case_id)
-        return folded.to_dicts()
+        return folded.drop("refunds").to_dicts()  # which follow from more than events
 
     def _alerts(self, events: pa.Table, below: int) -> pa.Table:
         members = events.filter(pc.equal(events["event"], ALERTED))["outbox_seq"]

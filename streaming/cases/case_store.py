@@ -8,8 +8,19 @@ from datetime import timedelta
 import polars as pl
 
 from schemas.tables import CASE_EVENTS
-from streaming.cases.case_frames import FRAME, LIGHT, MEMBERS, MOVES, frame_of, members_of, moves_of, table_of
+from streaming.cases.case_frames import (
+    ALERTED,
+    FRAME,
+    LIGHT,
+    MEMBERS,
+    MOVES,
+    frame_of,
+    members_of,
+    moves_of,
+    table_of,
+)
 from streaming.cases.folding import CASES, fold, homes_of, newest_revisions, together, without_undone
+from streaming.cases.refunds import NO_REFUNDS
 from streaming.delta.lake import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.table_versions import open_for_reading
@@ -27,19 +38,22 @@ class CaseMemory:
         moves: MOVES.
         members: MEMBERS.
         cases: CASES.
+        refunds: `outbox_seq` of the alerts about refunds, of those among the members at least.
         next_number: of the event to come.
     """
 
     def __init__(self) -> None:
         self.moves, self.members = pl.DataFrame(schema=MOVES), pl.DataFrame(schema=MEMBERS)
-        self.cases, self.next_number = pl.DataFrame(schema=CASES), 0
+        self.cases, self.refunds, self.next_number = pl.DataFrame(schema=CASES), NO_REFUNDS, 0
 
-    def take(self, rows: pl.DataFrame) -> None:
+    def take(self, rows: pl.DataFrame, refunds: pl.Series | None = None) -> None:
         """Add events; those that are known already change nothing.
 
         Args:
             rows: FRAME.
+            refunds: as they are now; None where no more have come.
         """
+        self.refunds = self.refunds if refunds is None else refunds
         rows = rows.filter(pl.col("number") >= self.next_number)
         if rows.height == 0:
             return
@@ -48,10 +62,10 @@ class CaseMemory:
         self.next_number = 1 + int(rows["number"].max())  # type: ignore[arg-type]  # an integer
         touched = together(rows["case_id"].drop_nulls().unique(), self.moves)
         if len(touched) * 2 > self.cases.height:
-            self.cases = fold(self.moves, self.members)
+            self.cases = fold(self.moves, self.members, self.refunds)
             return
         own = pl.col("case_id").is_in(list(touched))
-        changed = fold(self.moves.filter(own), self.members.filter(own))
+        changed = fold(self.moves.filter(own), self.members.filter(own), self.refunds)
         self.cases = pl.concat([self.cases.filter(~own), changed]).sort("opened_number")
 
     def of(self, case_id: str) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -86,10 +100,13 @@ class CaseStore:
     Args:
         place: where the table lies; it is created when somebody first writes.
         retention: how long versions of it stay readable.
+        refunds: gives the `outbox_seq` of all alerts about refunds.
     """
 
-    def __init__(self, place: Place, retention: timedelta) -> None:
-        self.place, self._retention = place, retention
+    def __init__(
+        self, place: Place, retention: timedelta, refunds: Callable[[], pl.Series] = lambda: NO_REFUNDS
+    ) -> None:
+        self.place, self._retention, self._refunds = place, retention, refunds
         self._table: SharedTable | None = None
         self._rewritten = -1
         self.memory = CaseMemory()
@@ -138,7 +155,7 @@ class CaseStore:
             )
             also = [] if grouped_through is None else [Stamp(_GROUPED, grouped_through)]
             table.append(table_of(numbered), Stamp(_STREAM, table.last_batch(_STREAM) + 1), also=also)
-            self.memory.take(completed(numbered))
+            self._take(completed(numbered))
             return rows.height
 
         written = table.by_turns(attempt)
@@ -161,7 +178,12 @@ class CaseStore:
             self.memory, self._rewritten = CaseMemory(), table.rewritten_at
         known = self.memory.next_number
         if table.next_number("number") > known:
-            self.memory.take(frame_of(table.read("number", known, columns=LIGHT)))
+            self._take(frame_of(table.read("number", known, columns=LIGHT)))
+
+    def _take(self, rows: pl.DataFrame) -> None:
+        """An alert is in its table before it belongs to a case."""
+        has_alerts = (rows["event"] == ALERTED).any()
+        self.memory.take(rows, self._refunds() if has_alerts else None)
 
 
 def completed(rows: pl.DataFrame) -> pl.DataFrame:

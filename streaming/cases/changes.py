@@ -18,8 +18,8 @@ from streaming.cases.folding import fold, together
 _OPENED, _CLOSED = "opened", "closed"
 _FIELDS = ("number", "event", "case_id", "at", "who", "reason", "text")
 _STATE = (
-    "status", "severity", "level", "kind", "entity", "entity_id", "rule", "alerts", "amount", "currency",
-    "opened_at", "assignee",
+    "status", "severity", "level", "kind", "entity", "entity_id", "rule", "alerts", "amount", "refunds",
+    "currency", "opened_at", "assignee",
 )  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def _change_of(memory: CaseMemory, row: dict[str, Any]) -> dict[str, Any] | None
     moves = memory.moves.filter(pl.col("number") <= upto)
     own = pl.col("case_id").is_in(list(together([row["case_id"]], moves)))
     members = memory.members.filter(own & (pl.col("number") <= upto))
-    state = fold(moves.filter(own), members).filter(pl.col("case_id") == row["case_id"])
+    state = fold(moves.filter(own), members, memory.refunds).filter(pl.col("case_id") == row["case_id"])
     if state.height == 0:
         return None
     return {**{name: row[name] for name in _FIELDS}, "case": state.select(_STATE).to_dicts()[0]}

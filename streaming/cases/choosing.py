@@ -107,12 +107,13 @@ def filter_of(
     """Return which cases are meant, of words that somebody has given; see CaseFilter.
 
     Args:
+        status: live ones unless given, but any of cases that are named.
         entity: name=id.
 
     Raises:
         ConfigurationError: a word is none of those that there are.
     """
-    wanted = tuple(status or LIVE)
+    wanted = tuple(status or (LIVE if cases is None else STATUSES))
     for where, given, known in (("status", wanted, STATUSES), ("severity", severity or (), SEVERITIES)):
         for word in given:
             if word not in known:
@@ -209,7 +210,8 @@ class CaseState:
         kind: what its alerts belong together by: entity, rule, incident or alert.
         status: open, closing (one of two people wants to close it), closed or merged.
         severity: the highest of its alerts, each as its newest revision has it.
-        amount: sum over its alerts; None where they are in several currencies.
+        amount: what its alerts about payments come to; None where alerts are in several currencies.
+        refunds: what those about refunds come to; None like it.
         since: from when its deadline counts: its first alert, or when it was reopened after a closing.
         level: how often it was escalated.
         reason: for which it was closed, or is to be.
@@ -227,6 +229,7 @@ class CaseState:
     severity: str | None
     alerts: int
     amount: float | None
+    refunds: float | None
     currency: str | None
     first_event: datetime | None
     last_event: datetime | None

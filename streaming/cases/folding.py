@@ -13,6 +13,7 @@ import polars as pl
 
 from schemas.rules import SEVERITIES
 from streaming.cases.case_frames import MOMENT
+from streaming.cases.refunds import NO_REFUNDS
 
 Status = Literal["open", "closing", "closed", "merged"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -40,6 +41,7 @@ CASES = pl.Schema(
         "severity": SEVERITY,
         "alerts": pl.UInt32(),
         "amount": pl.Float64(),
+        "refunds": pl.Float64(),
         "currency": pl.String(),
         "first_event": MOMENT,
         "last_event": MOMENT,
@@ -63,12 +65,13 @@ CASES = pl.Schema(
 )
 
 
-def fold(moves: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
+def fold(moves: pl.DataFrame, members: pl.DataFrame, refunds: pl.Series = NO_REFUNDS) -> pl.DataFrame:
     """Return what events make of cases.
 
     Args:
         moves: columns MOVES, of some cases all.
         members: columns MEMBERS, of the same cases all.
+        refunds: `outbox_seq` of the alerts about refunds; all others are about payments.
 
     Returns:
         CASES, one row per case, in the order in which they were opened.
@@ -77,7 +80,7 @@ def fold(moves: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
     lasting = without_undone(moves)
     homes = homes_of(lasting)
     cases = _worked_on(lasting).join(_newest_numbers(moves, members, homes), on="case_id", how="left")
-    cases = cases.join(_alerted(members, homes), on="case_id", how="left")
+    cases = cases.join(_alerted(members, homes, refunds), on="case_id", how="left")
     into = pl.col("case_id").replace_strict(homes, default=None, return_dtype=pl.String)
     return (
         cases.with_columns(
@@ -194,7 +197,9 @@ def _newest_numbers(moves: pl.DataFrame, members: pl.DataFrame, homes: Mapping[s
     return numbers.group_by("case_id").agg(pl.col("number").max().alias("version"))
 
 
-def _alerted(members: pl.DataFrame, homes: Mapping[str, str]) -> pl.DataFrame:
+def _alerted(members: pl.DataFrame, homes: Mapping[str, str], refunds: pl.Series) -> pl.DataFrame:
+    back = pl.col("outbox_seq").is_in(refunds.implode())
+    alike = pl.when(pl.col("currency").n_unique() == 1)
     return (
         newest_revisions(members)
         .with_columns(pl.col("case_id").replace(homes))
@@ -202,8 +207,9 @@ def _alerted(members: pl.DataFrame, homes: Mapping[str, str]) -> pl.DataFrame:
         .agg(
             pl.len().alias("alerts"),
             pl.col("severity").cast(SEVERITY).max(),
-            pl.when(pl.col("currency").n_unique() == 1).then(pl.col("amount").sum()).alias("amount"),
-            pl.when(pl.col("currency").n_unique() == 1).then(pl.col("currency").first()).alias("currency"),
+            alike.then(pl.col("amount").filter(~back).sum()).alias("amount"),
+            alike.then(pl.col("amount").filter(back).sum()).alias("refunds"),
+            alike.then(pl.col("currency").first()).alias("currency"),
             pl.col("event_time").min().alias("first_event"),
             pl.col("event_time").max().alias("last_event"),
             pl.col("alerted_at").min().alias("first_alert"),

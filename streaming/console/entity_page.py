@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from schemas.errors import FlagstreamError
+from schemas.event_columns import REFUND
 from streaming.cases.book import CasePage
 from streaming.console.alert_pages import cases_of
 from streaming.console.charts import HEIGHT, WIDTH, Plot, amounts_plot
@@ -119,8 +120,9 @@ def _drawn_facts(found: EntityPage, newest: Sequence[EntityPayment], currency: s
 
 
 def _plot(payments: Sequence[EntityPayment], currency: str) -> Plot | None:
-    """Amounts of several currencies have no common axis."""
-    rows = [each for each in payments if (each.currency or _NO_CURRENCY) == currency]
+    """Amounts of several currencies, and of payments and refunds, have no common axis."""
+    paid = [each for each in payments if each.direction != REFUND]
+    rows = [each for each in paid if (each.currency or _NO_CURRENCY) == currency]
     return amounts_plot([(each.time, each.amount, each.alerted) for each in rows]) if rows else None
 
 

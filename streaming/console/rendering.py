@@ -23,6 +23,7 @@ from agent.triage.untrusted_text import escaped
 from schemas.errors import FlagstreamError
 from streaming.output.redaction import redacted
 from streaming.serve.calls import Call
+from streaming.serve.case_orders import MOST_AT_ONCE
 from streaming.serve.guard import report
 from streaming.serve.problems import ProblemAnswer, answer_to
 from streaming.tokens.bearer import Scope
@@ -237,6 +238,7 @@ def _environment() -> Environment:
         "entity": entity_name,
         "entity_link": entity_link,
         "static_digest": static_digest(),
+        "most_at_once": MOST_AT_ONCE,
     }
     return made
 

@@ -28,7 +28,7 @@ def sample_change(agent: str, change: str) -> dict[str, Any]:
     case = {
         "status": status, "severity": "low", "level": int(event == "escalated"), "kind": "entity",
         "entity": "customer", "entity_id": "sample-customer", "rule": None, "alerts": 1, "amount": 1.0,
-        "currency": "EUR", "opened_at": _MOMENT, "assignee": None,
+        "refunds": 0.0, "currency": "EUR", "opened_at": _MOMENT, "assignee": None,
     }  # fmt: skip
     case_id = alert_id(agent, _TRANSACTION)[:16]
     common = {"number": 0, "event": event, "case_id": case_id, "at": _MOMENT, "who": "sample"}

@@ -35,7 +35,9 @@ class _Sent(BaseModel):
 class CaseChoice(_Sent):
     """Which cases are meant; what is not given restricts nothing."""
 
-    status: list[Status] | None = Field(default=None, max_length=4, description="open and closing if absent")
+    status: list[Status] | None = Field(
+        default=None, max_length=4, description="open and closing if absent, any where `cases` are named"
+    )
     severity: list[Severity] | None = Field(default=None, max_length=4)
     assignee: str | None = Field(
         default=None, max_length=MOST_WORD, description=f"who has them; {NOBODY} for nobody"

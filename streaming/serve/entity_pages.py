@@ -13,6 +13,7 @@ import polars as pl
 from pydantic import BaseModel, Field
 
 from schemas.errors import NotFoundError
+from schemas.event_columns import DIRECTION, REFUND
 from streaming.arrays.compilation import Ints
 from streaming.history.entity_figures import by_currency, neighbours_of
 from streaming.history.explain import normal_of
@@ -39,11 +40,13 @@ class EntityPage(BaseModel):
 
     kind: str
     id: str
-    payments: int
+    payments: int = Field(description="refunds are none; so in all that follows up to `currencies`")
     first: datetime | None
     last: datetime | None
     median_days_between: float | None
     currencies: list[CurrencyFigures] = Field(description="the one with most payments first, at most 20")
+    refunds: int
+    refund_currencies: list[CurrencyFigures] = Field(description="what is usual of its refunds, likewise")
     alerts: int = Field(description="that name it")
     known_frauds: int = Field(description="its payments that are labelled as frauds")
     newest_alerts: list[AlertRow]
@@ -56,6 +59,7 @@ class EntityPayment(BaseModel):
     time: datetime
     amount: float
     currency: str | None
+    direction: str | None = Field(description="payment or refund, where the contract knows refunds")
     sequence: int
     entities: dict[str, str]
     alerted: bool
@@ -121,7 +125,7 @@ class KnownEntity:
     Attributes:
         kind: of entity.
         id: its id.
-        payments: see streaming.history.payments.
+        payments: see streaming.history.payments; refunds are among them.
         view: the alerts.
         others: the other kinds.
         labels: of transactions.
@@ -136,25 +140,22 @@ class KnownEntity:
 
     def page(self) -> EntityPage:
         """Return what is usual for it."""
-        usual = normal_of(self.kind, self.id, self.payments)
+        paid, refunded = self._parted
+        usual = normal_of(self.kind, self.id, paid)
         return EntityPage(
             kind=self.kind,
             id=self.id,
             payments=usual.payments,
             first=usual.first,
-            last=cast("datetime | None", self.payments["event_time"].max()),
+            last=cast("datetime | None", paid["event_time"].max()),
             median_days_between=usual.median_days_between,
-            currencies=[
-                CurrencyFigures(
-                    currency=currency, payments=each.payments, median_amount=each.median_amount,
-                    largest_amount=each.largest_amount,
-                )
-                for currency, each in by_currency(self.kind, self.id, self.payments)[:_MOST_CURRENCIES]
-            ],
+            currencies=self._usual(paid),
+            refunds=refunded.height,
+            refund_currencies=self._usual(refunded),
             alerts=len(self._alerts),
             known_frauds=sum(self._latest.values()),
             newest_alerts=[AlertRow(**each) for each in self.view.alerts(self._alerts[::-1][:_NEWEST])],
-        )  # fmt: skip
+        )
 
     def history(self, limit: int, before: int | None) -> list[EntityPayment]:
         """Return payments, the newest first.
@@ -177,6 +178,23 @@ class KnownEntity:
                 alerts=alerts[each.kind, each.entity],
             )
             for each in neighbours_of(self.payments, self.others, limit)
+        ]  # fmt: skip
+
+    @property
+    def _parted(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Payments and refunds: amounts of both together say nothing."""
+        if DIRECTION not in self.payments.columns:
+            return self.payments, self.payments.clear()
+        refund = (pl.col(DIRECTION) == REFUND).fill_null(value=False)
+        return self.payments.filter(~refund), self.payments.filter(refund)
+
+    def _usual(self, rows: pl.DataFrame) -> list[CurrencyFigures]:
+        return [
+            CurrencyFigures(
+                currency=currency, payments=each.payments, median_amount=each.median_amount,
+                largest_amount=each.largest_amount,
+            )
+            for currency, each in by_currency(self.kind, self.id, rows)[:_MOST_CURRENCIES]
         ]  # fmt: skip
 
     @cached_property
@@ -204,6 +222,7 @@ class KnownEntity:
             time=row["event_time"],
             amount=row["amount"],
             currency=row["currency"],
+            direction=row.get(DIRECTION),
             sequence=row["sequence"],
             entities={kind: row[kind] for kind in (self.kind, *self.others) if row[kind] is not None},
             alerted=transaction in alerted,

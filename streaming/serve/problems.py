@@ -33,6 +33,7 @@ from streaming.versions.registry import ClosedGateError
 
 PROBLEM_JSON = "application/problem+json"
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_UNREADABLE = "the body cannot be read: expected JSON in UTF-8, nested as deep as is usual"
 _OPTION = "--"
 _MOST_SAID = 2_000
 _MOST_REASON = 300
@@ -116,7 +117,9 @@ def answer_to(fault: Exception) -> ProblemAnswer:
     if isinstance(fault, FlagstreamError):
         return _known(fault)
     if isinstance(fault, HTTPException):
-        return ProblemAnswer(HTTPStatus(fault.status_code), None, {}, fault.headers or _NO_HEADERS)
+        status = HTTPStatus(fault.status_code)
+        said = _UNREADABLE if status == HTTPStatus.BAD_REQUEST else None  # its own words may quote the body
+        return ProblemAnswer(status, said, {}, fault.headers or _NO_HEADERS)
     return ProblemAnswer(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 

@@ -21,7 +21,7 @@ class ScoreOrder(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    event: dict[str, Any] = Field(description="`flagstream contract event-schema` prints its JSON Schema")
+    event: dict[str, Any] = Field(description="`flagstream spec event-schema` prints its JSON Schema")
 
 
 class Contribution(BaseModel):

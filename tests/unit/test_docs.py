@@ -35,6 +35,7 @@ PAGES = sorted(
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _SPAN = re.compile(r"`(flagstream [^`]+)`")
+_TOLD = re.compile(r"[`>](flagstream [^`<{\n]+)[`<]")
 _FILE = re.compile(r"(?<![\w/.-])(?:agent|benchmarks|docker|docs|schemas|streaming|tests)/[\w/.-]*\w")
 PROGRAM = program()
 _MODULE = re.compile(
@@ -170,6 +171,21 @@ def test_every_command_of_a_workflow_is_one() -> None:
     assert len(workflow_commands()) > 5
     for line in workflow_commands():
         parse(shlex.split(line.replace("$PERCENT", "5"))[1:])
+
+
+def test_every_command_that_a_message_or_a_page_of_ours_names_is_one() -> None:
+    folders = [ROOT / each for each in ("agent", "schemas", "streaming")]
+    files = [
+        each
+        for folder in folders
+        for kind in ("py", "html", "js", "json")
+        for each in folder.rglob(f"*.{kind}")
+    ]
+    found = {line.strip() for each in files for line in _TOLD.findall(text_of(each))}
+    assert len(found) > 100
+    for line in sorted(found):
+        words = shlex.split(line)[1:]
+        parse(words[: words.index(">")] if ">" in words else words)
 
 
 def test_every_command_that_a_new_agent_s_files_name_is_one() -> None:

@@ -54,6 +54,25 @@ def test_cases_come_most_urgent_first_and_page_by_page(desk: Desk) -> None:
     assert book.page(CaseFilter(assignee=NOBODY, severity=("critical",))).total == 1
 
 
+def test_what_a_case_comes_to_has_refunds_apart(tmp_path: Path) -> None:
+    """In whichever process: one that has grouped the alerts, and one that opens the cases later."""
+    desk = Desk(tmp_path)
+    desk.alert(alert_row(0, amount=100.0, direction="payment"), alert_row(1, amount=30.0, direction="refund"))
+    early = desk.grouped()
+    for more, expected in (
+        ({}, (100.0, 30.0)),
+        ({"amount": 5.0, "direction": "refund"}, (100.0, 35.0)),
+        ({"amount": 7.0}, (107.0, 35.0)),
+        ({"currency": "USD"}, (None, None)),
+    ):
+        if more:
+            desk.alert(alert_row(desk.written + 1, **more))
+        early.group()
+        for book in (early, desk.grouped()):
+            (case,) = book.page().cases
+            assert (case.amount, case.refunds) == expected
+
+
 def test_two_people_cannot_take_one_case_until_the_lease_is_over(desk: Desk) -> None:
     anna, bert = desk.grouped(), desk.grouped()
     mine = anna.claim_next("anna")

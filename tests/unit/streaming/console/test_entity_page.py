@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html import unescape
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -175,6 +177,31 @@ def test_each_currency_is_drawn_by_itself(odd_client: ApiClient) -> None:
     assert names == {"EUR#over-time", "JPY#over-time"}
     for each in others:
         assert 'aria-current="true"' in ok(odd_client, unescape(each).split("#")[0])
+
+
+def test_refunds_are_no_payments(tmp_path: Path) -> None:
+    """Figures of both together would be of neither; each row says which it is."""
+
+    def edit(table: pa.Table) -> pa.Table:
+        directions = ["refund" if number % 3 == 0 else "payment" for number in range(table.num_rows)]
+        return table.append_column("direction", pa.array(directions))
+
+    with contextmanager(served)(tmp_path, edit) as client:
+        path = "/v1/entities/customer/c1"
+        found, rows = client.get(path).json(), client.get(f"{path}/history?limit=1000").json()
+        for direction, count, figures in (
+            ("payment", found["payments"], found["currencies"]),
+            ("refund", found["refunds"], found["refund_currencies"]),
+        ):
+            amounts = [each["amount"] for each in rows if each["direction"] == direction]
+            (usual,) = figures
+            assert (count, usual["payments"], usual["largest_amount"]) == (len(amounts),) * 2 + (
+                max(amounts),
+            )
+            assert usual["median_amount"] == pytest.approx(median(amounts), abs=1e-4)
+        shown = shown_of(client, "customer", "c1")
+        assert shown.count('class="dot"') + shown.count('class="marked"') == found["payments"]
+        assert shown[shown.index('id="payments"') :].count(">refund<") == found["refunds"]
 
 
 def test_what_is_not_stored_is_said(client: ApiClient) -> None:

@@ -180,6 +180,19 @@ def test_an_alert_shows_its_parts_its_payments_and_its_case(client: ApiClient) -
     assert alert in ok(client, f"/console/cases/{case}")
 
 
+def test_an_alert_shows_the_label_that_counts(client: ApiClient) -> None:
+    """That is the latest decided: what a file brings later may have been decided before."""
+    alert = client.get("/v1/alerts", params={"filter": "label = none"}).json()["alerts"][-1]
+    steps = [(True, "2026-05-02", "fraud by chargebacks"), (False, "2026-05-01", "fraud by chargebacks")]
+    for is_fraud, day, expected in [*steps, (False, "2026-05-02", "genuine by desk")]:
+        who = "chargebacks" if is_fraud else "desk"
+        label = {"transaction_id": alert["transaction_id"], "is_fraud": is_fraud, "decided_by": who}
+        sent = {"labels": [{**label, "decided_at": f"{day}T00:00:00Z"}]}
+        assert client.post("/v1/labels", json=sent).json()["stored"] == 1
+        shown = ok(client, f"/console/alerts/{alert['alert_id']}")
+        assert f"labelled {expected}" in shown, day
+
+
 def test_what_is_not_there_is_said_on_a_page(client: ApiClient) -> None:
     for path in (
         f"/console/cases/{'0' * 16}",

@@ -365,6 +365,16 @@ def test_a_mass_update_of_named_cases_says_why_others_stay(client: ApiClient, be
     assert ok(mass(client, do="close", where={"cases": []}, dry_run=True))["meant"] == 0
 
 
+def test_a_mass_update_means_the_cases_that_it_names_whatever_their_status(client: ApiClient) -> None:
+    """Who selects closed cases opens them again, and who selects one that was closed since hears of it."""
+    names = [each["case_id"] for each in ok(client.get(CASES))["cases"]]
+    ok(mass(client, do="close", reason="other", where={"cases": names[:2]}, expect=2))
+    again = ok(mass(client, do="close", reason="other", where={"cases": names}, expect=1))
+    assert (again["cases"], again["refused"]) == (names[2:], {"it is closed": 2})
+    assert ok(mass(client, do="reopen", where={"cases": names}, expect=3))["changed"] == 3
+    assert ok(mass(client, do="reopen", where={"cases": names, "status": ["closed"]}, expect=0))["meant"] == 0
+
+
 def test_a_write_that_is_sent_again_is_done_once_by_a_server_that_was_restarted(
     desk: Desk, client: ApiClient
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 
 import pytest
+from starlette.exceptions import HTTPException
 
 from schemas import errors
 from schemas.errors import ConfigurationError, FlagstreamError, NotFoundError, StoreError
@@ -54,6 +55,12 @@ def test_a_problem_says_what_is_wrong_where_and_no_secret() -> None:
 def test_no_client_is_told_of_an_option_of_a_command(where: str, named: str) -> None:
     found = json.loads(bytes(answer_to(ConfigurationError("none", where=where)).response("r1").body))
     assert (found["where"], found["detail"]) == (named, f"{named}: none")
+
+
+def test_a_body_that_cannot_be_read_is_said_and_not_quoted() -> None:
+    found = json.loads(bytes(answer_to(HTTPException(400, "c42 paid")).response("r1").body))
+    assert "cannot be read" in found["detail"]
+    assert "c42" not in json.dumps(found)
 
 
 def test_what_may_pass_says_when_to_come_again() -> None:
