@@ -21,7 +21,7 @@ from streaming.batch.stream_topics import StreamTopics
 from streaming.batch.topic_watch import TopicWatch
 from streaming.kafka.executor_intake import ExecutorIntake
 from streaming.kafka.intake import Intake, Taken, planned_records
-from streaming.kafka.poll_size import PollSize
+from streaming.kafka.poll_size import SAMPLE, PollSize
 from streaming.kafka.source import query_id_of, read_stream
 
 _POLL_SECONDS = 0.1
@@ -84,6 +84,8 @@ class StreamRunner:
             FlagstreamError: whatever made a batch fail.
         """
         starting = self._topics.begin()
+        watch = self._topic_watch()
+        self._polls.expect(watch.unread, lambda: watch.sample_unread(SAMPLE))
         failure = self._run(starting, stop, until_idle=until_idle)
         self._raise_failure(failure)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 
+from confluent_kafka import TopicPartition
+
 from streaming.batch.stream_settings import Offsets, StreamSettings
 from streaming.kafka.open_transactions import OpenTransaction, OpenTransactions
 from streaming.kafka.source import committed_offsets
+from streaming.kafka.topic import sample_sizes
 from streaming.kafka.topic_facts import Bounds, TopicFacts
 
 _CALL_SECONDS = 10.0
@@ -31,10 +34,21 @@ class TopicWatch:
         self._open = OpenTransactions(settings.bootstrap, self._facts, call_seconds)
         self._begin: Offsets | None = None
         self._bounds: Bounds = {}
+        self._unread: Offsets = {}
 
     def unread(self) -> int:
         """Return how many offsets that may be read lie beyond Spark's newest committed batch."""
         return sum(count for within in self.unread_by_partition().values() for count in within.values())
+
+    def sample_unread(self, most: int) -> list[int]:
+        """Return the bytes of each of some records that were unread at the last call of `unread`."""
+        places = [
+            TopicPartition(topic, int(each), self._bounds[topic][each][1] - count)
+            for topic, within in self._unread.items()
+            for each, count in within.items()
+            if count > 0
+        ]
+        return sample_sizes(self._settings.bootstrap, places, most) if places else []
 
     def unread_by_partition(self) -> Offsets:
         """Return the same by topic and partition."""
@@ -43,13 +57,14 @@ class TopicWatch:
         if self._begin is None:
             self._begin = _begin(self._bounds, self._settings)
         begin = self._begin
-        return {
+        self._unread = {
             topic: {
                 each: high - max(low, done.get(topic, {}).get(each, begin.get(topic, {}).get(each, low)))
                 for each, (low, high) in within.items()
             }
             for topic, within in self._bounds.items()
         }
+        return self._unread
 
     def open_transactions(self) -> tuple[OpenTransaction, ...]:
         """Return what keeps records from being read, as of the last call of `unread`."""

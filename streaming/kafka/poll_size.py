@@ -6,10 +6,13 @@ else that a task does. Large ones of records that unpack to megabytes cost the J
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 FEW_AT_ONCE, MANY_AT_ONCE = 128, 4096
 _POLL_BYTES = 8 << 20  # that a poll may unpack to, as far as a stream has shown
-_WORTH_IT = 4  # times as many at once: the query begins anew for it
+_WORTH_IT = 4  # times as many at once: a query begins anew for it
 _ENOUGH = 100_000  # records of a batch that shows what a stream is like
+SAMPLE = 1_000  # of the newest records that wait
 _FETCH_BYTES = 256  # for each record of a poll; what is fetched beyond a poll is thrown away
 
 
@@ -17,7 +20,7 @@ class PollSize:
     """The size of a stream's polls, as its batches come.
 
     Args:
-        at_once: records at first.
+        at_once: records at first, before anything is known of them.
         may_grow: whether there may be more, which the JVM has not ended over.
 
     Attributes:
@@ -26,6 +29,19 @@ class PollSize:
 
     def __init__(self, at_once: int, *, may_grow: bool) -> None:
         self.at_once, self._first, self._may_grow = at_once, at_once, may_grow
+
+    def expect(self, unread: Callable[[], int], sample: Callable[[], Iterable[int]]) -> None:
+        """Begin with as many as the records that wait show to be small, where many of them wait.
+
+        Args:
+            unread: counts the records that wait; not asked for where polls may not grow.
+            sample: bytes of each of some of them; not asked for where they are too few to matter.
+        """
+        if not self._may_grow or unread() < _ENOUGH:
+            return
+        sizes = list(sample())
+        if sizes:
+            self._grow(_fitting(len(sizes), sum(sizes)))
 
     def learn(self, records: int, size: int) -> None:
         """Take note of a batch.
@@ -39,11 +55,20 @@ class PollSize:
         """
         if not size:
             return
-        fitting = max(FEW_AT_ONCE, min(MANY_AT_ONCE, _POLL_BYTES * records // size))
+        fitting = _fitting(records, size)
         if self.at_once > self._first and fitting < self.at_once // 2:
             self.at_once = self._first
-        elif self._may_grow and records >= _ENOUGH and fitting >= self.at_once * _WORTH_IT:
+        elif self._may_grow and records >= _ENOUGH:
+            self._grow(fitting)
+
+    def _grow(self, fitting: int) -> None:
+        if fitting >= self.at_once * _WORTH_IT:
             self.at_once, self._may_grow = fitting, False
+
+
+def _fitting(records: int, size: int) -> int:
+    """Return how many of such records a poll may bring."""
+    return max(FEW_AT_ONCE, min(MANY_AT_ONCE, _POLL_BYTES * records // max(size, 1)))
 
 
 def fetch_bytes(at_once: int) -> int:

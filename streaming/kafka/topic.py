@@ -26,6 +26,7 @@ from streaming.kafka.refusals import words_of
 _CALL_SECONDS = 10.0
 _PAUSE_SECONDS = 0.1
 _SETTLING_SECONDS = 3.0
+_SAMPLE_SECONDS, _SAMPLE_BYTES = 2.0, 65_536
 PASSING = frozenset(
     {
         KafkaError._ALL_BROKERS_DOWN,
@@ -108,6 +109,39 @@ def newest_messages(bootstrap: str, topic: str, most: int) -> list[Message]:
         return list(_drain(consumer, ends, False, lambda: False))
     except KafkaException as fault:
         raise reading_fault(topic, bootstrap, fault) from fault
+    finally:
+        consumer.close()
+
+
+def sample_sizes(bootstrap: str, places: Sequence[TopicPartition], most: int) -> list[int]:
+    """Return the bytes of each of the first records from some places on, without their headers.
+
+    Few records are fetched at once: what is small on the topic can unpack to a thousand times as much.
+
+    Args:
+        places: where records are that can be read.
+        most: records that are asked for; fewer where the broker takes its time.
+
+    Raises:
+        ConfigurationError: a right is missing; named with the command that grants it.
+        RetryableError: the broker does not answer.
+    """
+    consumer = Consumer(
+        {
+            **connection(bootstrap),
+            "group.id": "flagstream-sample",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "fetch.message.max.bytes": _SAMPLE_BYTES,
+            "queued.min.messages": most,
+        }
+    )
+    try:
+        consumer.assign(list(places))
+        found = consumer.consume(most, _SAMPLE_SECONDS)
+        return [len(each.key() or b"") + len(each.value() or b"") for each in found if each.error() is None]
+    except KafkaException as fault:
+        raise reading_fault(places[0].topic, bootstrap, fault) from fault
     finally:
         consumer.close()
 

@@ -221,6 +221,7 @@ class _ServiceRun:
             while self._run(spec, session, supervisor, course) and not course.stop.is_set():
                 self._most_at_once = FEW_AT_ONCE
         except ExecutorEndedError as fault:
+            self._may_take_more = False  # it may have ended over what a poll unpacked to
             self._ended.weigh(fault)
         except (Py4JError, OSError) as fault:
             if is_alive(session):

@@ -13,6 +13,7 @@ from pyspark.sql.streaming import StreamingQuery
 
 from schemas.errors import DataLossError
 from streaming.batch import batch_intake, runner
+from streaming.batch.topic_watch import TopicWatch
 from streaming.events.decode import Decoded
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
@@ -40,6 +41,12 @@ def read_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     yield sizes
 
 
+@pytest.fixture
+def unknown_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sample comes in time, so batches alone show what a stream is like."""
+    monkeypatch.setattr(TopicWatch, "sample_unread", lambda *_: [])
+
+
 def job_of(
     spark: SparkSession, settings: Settings, bootstrap: str, topic: Callable[[str], str]
 ) -> tuple[Job, Stream]:
@@ -50,6 +57,7 @@ def job_of(
     return job, Stream(bootstrap, job.source)
 
 
+@pytest.mark.usefixtures("unknown_at_first")
 def test_polls_grow_and_shrink_between_batches(
     spark: SparkSession,
     settings: Settings,
@@ -58,11 +66,28 @@ def test_polls_grow_and_shrink_between_batches(
     read_with: list[int],
 ) -> None:
     job, stream = job_of(spark, settings, bootstrap, topic)
+    nothing_lost_over_large_ones(job, stream, bootstrap)
+    assert read_with == [poll_size.FEW_AT_ONCE, poll_size.MANY_AT_ONCE, poll_size.FEW_AT_ONCE]
+
+
+def test_polls_are_as_large_from_the_start_as_what_waits_allows(
+    spark: SparkSession,
+    settings: Settings,
+    bootstrap: str,
+    topic: Callable[[str], str],
+    read_with: list[int],
+) -> None:
+    job, stream = job_of(spark, settings, bootstrap, topic)
+    nothing_lost_over_large_ones(job, stream, bootstrap)
+    assert read_with == [poll_size.MANY_AT_ONCE, poll_size.FEW_AT_ONCE]
+
+
+def nothing_lost_over_large_ones(job: Job, stream: Stream, bootstrap: str) -> None:
+    """Send small records, then large ones, then small ones, and run over them."""
     stream.send(SMALL)
     send(bootstrap, job.source, [event(tx_id=f"large-{n}", memo="x" * LARGE) for n in range(FEW)])
     stream.send(SMALL)
     job.run()
-    assert read_with == [poll_size.FEW_AT_ONCE, poll_size.MANY_AT_ONCE, poll_size.FEW_AT_ONCE]
     ids = job.table("transactions", "sequence")["transaction_id"].to_pylist()
     assert sorted(ids) == sorted([*stream.sent_ids, *(f"large-{n}" for n in range(FEW))])
     batches = job.table("batches", "batch_id").to_pylist()
@@ -121,6 +146,7 @@ def in_the_batch(monkeypatch: pytest.MonkeyPatch, strike: Callable[[], object]) 
     monkeypatch.setattr(runner.StreamRunner, "_stop", stopping)
 
 
+@pytest.mark.usefixtures("unknown_at_first")
 def test_a_stop_that_comes_with_another_size_is_no_failure(
     interrupted: Interrupted, read_with: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +164,7 @@ def test_a_stop_that_comes_with_another_size_is_no_failure(
     assert read_with[0] == read_with[1] == poll_size.FEW_AT_ONCE
 
 
+@pytest.mark.usefixtures("unknown_at_first")
 def test_a_stop_while_the_query_is_about_to_begin_anew_begins_no_other(
     interrupted: Interrupted, read_with: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +178,7 @@ def test_a_stop_while_the_query_is_about_to_begin_anew_begins_no_other(
     interrupted.goes_on()
 
 
+@pytest.mark.usefixtures("unknown_at_first")
 def test_a_batch_that_fails_while_polls_are_to_grow_ends_the_run(
     interrupted: Interrupted, read_with: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,36 @@ def test_polls_change_twice_at_most_and_hold_what_was_shown(seen: list[tuple[int
     assert sizes[2:] in ([], [FEW_AT_ONCE])
 
 
+def expecting(unread: int, *sizes: int, at_once: int = FEW_AT_ONCE, may_grow: bool = True) -> PollSize:
+    """Polls of a stream before which so many records wait, some of them of these sizes."""
+    polls = PollSize(at_once, may_grow=may_grow)
+    polls.expect(lambda: unread, lambda: sizes)
+    return polls
+
+
+def test_many_small_records_that_wait_are_taken_many_at_once_from_the_start() -> None:
+    assert expecting(MANY, 200, 220).at_once == MANY_AT_ONCE
+    assert expecting(MANY, 200, 19_800).at_once == 838, "by the mean"
+    assert expecting(MANY, 40_000).at_once == FEW_AT_ONCE
+    assert expecting(MANY).at_once == FEW_AT_ONCE, "nothing came in time"
+    assert expecting(99_999, 200).at_once == FEW_AT_ONCE, "too few to matter"
+
+
+def test_what_was_expected_is_taken_back_by_what_comes() -> None:
+    polls = expecting(MANY, 200)
+    polls.learn(10, 1_000_000)
+    assert polls.at_once == FEW_AT_ONCE
+    polls.learn(MANY, MANY * 200)
+    assert polls.at_once == FEW_AT_ONCE
+
+
+@pytest.mark.parametrize("at_once", [FEW_AT_ONCE, 16, 1])
+def test_after_the_jvm_has_ended_the_broker_is_not_even_asked(at_once: int) -> None:
+    polls = PollSize(at_once, may_grow=False)
+    polls.expect(lambda: pytest.fail("asked"), lambda: pytest.fail("asked"))
+    assert polls.at_once == at_once
+
+
 def test_sizes_that_nobody_knows_change_nothing() -> None:
     assert after((MANY, 0)) == FEW_AT_ONCE
 
