@@ -22,8 +22,9 @@ from streaming.home.placed_agent import PlacedAgent
 _CHUNK = 250_000
 _PAYMENTS_PER_ALERT = 4
 _START_US, _STEP_US = 1_777_000_000_000_000, 500_000
-# Odd, as every fourth payment has an alert: so every customer has some. A million are to make 100,000 cases.
-_CUSTOMERS, _TERMINALS = 26_001, 20_000
+# Odd, as every fourth payment has an alert: so every customer has some. Of a million, each comes within a
+# week of the one before, so there are as many cases.
+_CUSTOMERS, _TERMINALS = 100_001, 20_000
 _RULES = ("large", "fast", "abroad", "large fast")
 _REASONS = ("amount.customer", "rate.customer", "new.terminal", "risk.terminal")
 LISTS: Mapping[str, Mapping[str, str]] = {

@@ -28,7 +28,7 @@ from schemas.spec import AgentSpec
 from streaming.commands.serve import POLITE
 from streaming.serve.api import Server
 
-_SECONDS, _WARM_SECONDS = 60, 5
+_SECONDS, _WARM_SECONDS = 60, 45  # compiling its code keeps an agent busy for some of that
 
 
 async def scored_beside(
