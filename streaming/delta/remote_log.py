@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import obstore
 
 from streaming.delta.log_files import LOG, POINTER, checkpoint_in, entry_name, prefix_of, versions_of
-from streaming.store.client import client_of, key_of, store_faults
+from streaming.store.client import client_of, key_of, name_in, store_faults
 from streaming.store.place import Place
 
 _CHUNK = 1000
@@ -70,16 +70,13 @@ def data_file_names(table: Place) -> set[str]:
 
 def tables_in_store(lake: Place) -> list[Place]:
     """Return what may be tables right below a lake, by name; see newest_entry."""
-    prefix = key_of(lake)
     with store_faults(lake):
-        found = obstore.list_with_delimiter(client_of(lake), prefix)["common_prefixes"]
-    names = sorted(each.rstrip("/").rpartition("/")[2] for each in found)
-    return [lake / name for name in names]
+        found = obstore.list_with_delimiter(client_of(lake), key_of(lake))["common_prefixes"]
+    return [lake / name for name in sorted(name_in(lake, each) for each in found)]
 
 
 def _names(place: Place, offset: str | None = None) -> Iterator[str]:
     """Yield the names of all objects below a place, relative to it."""
-    prefix = key_of(place)
     with store_faults(place):
-        for chunk in obstore.list(client_of(place), prefix, offset=offset, chunk_size=_CHUNK):
-            yield from (each["path"].removeprefix(f"{prefix}/") for each in chunk)
+        for chunk in obstore.list(client_of(place), key_of(place), offset=offset, chunk_size=_CHUNK):
+            yield from (name_in(place, each["path"]) for each in chunk)

@@ -14,7 +14,7 @@ from streaming.delta.log_tail import entry_path
 from streaming.delta.needless import Written
 from streaming.delta.remote_log import read_entry
 from streaming.delta.side_by_side import side_by_side
-from streaming.store.client import client_of, key_of, store_faults
+from streaming.store.client import client_of, key_of, name_in, store_faults
 from streaming.store.object_files import delete_objects
 from streaming.store.place import Place
 
@@ -85,10 +85,9 @@ class FilesInStore:
 
     def written(self) -> Written:
         """See TableFiles."""
-        prefix = key_of(self.place)
         with store_faults(self.place):
-            found = obstore.list(client_of(self.place), prefix).collect()
-        return {each["path"].removeprefix(f"{prefix}/"): each["last_modified"].timestamp() for each in found}
+            found = obstore.list(client_of(self.place), key_of(self.place)).collect()
+        return {name_in(self.place, each["path"]): each["last_modified"].timestamp() for each in found}
 
     def entries(self, versions: Sequence[int]) -> dict[int, bytes]:
         """See TableFiles."""

@@ -4,7 +4,7 @@ Age counts from when a row was stored, never from a time that a sender chooses: 
 come before, is as old as its batch; what is no label counts from when it was set aside. Rows leave from the
 beginning on. What remembers them stays: profiles as they stood at the cut are written first, so that
 recoveries and replays begin there; rows that labels known since are about stay as long as the labels; the
-newest row stays for its number.
+newest row stays for its number. What counts as now is never far ahead of clocks beside this machine's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.counts import count_of
+from schemas.errors import MachineError
 from schemas.instants import MICRO, Clock, utc_now
 from schemas.lake_tables import Table
 from schemas.spec import AgentSpec
@@ -37,6 +38,7 @@ from streaming.home.settings import Settings
 from streaming.output.log import log
 from streaming.quarantine.requests import places_of, read_requests
 from streaming.retention.row_cuts import aged, answers_to_keep, first_young, numbered, of_batches
+from streaming.retention.witness import AHEAD, witnessed
 from streaming.store.opening import folders_of
 
 _EVERY, _AGAIN, _GONE_AFTER = timedelta(days=1), timedelta(hours=1), timedelta(hours=1)
@@ -54,13 +56,20 @@ class RetentionKeeper:
         settings: where state lies.
         in_force: gives the definition of the version in force: its spec says how long rows are kept.
         clock: current time.
+        witness: time by another clock, None where none has noted any; see `witnessed`.
     """
 
     def __init__(
-        self, settings: Settings, in_force: Callable[[], AgentDefinition], clock: Clock = utc_now
+        self,
+        settings: Settings,
+        in_force: Callable[[], AgentDefinition],
+        clock: Clock = utc_now,
+        witness: Callable[[], datetime | None] | None = None,
     ) -> None:
         self._settings, self._in_force, self._clock = settings, in_force, clock
         self._definition = in_force()
+        self._witness = witness or (lambda: witnessed(settings, self._spec))
+        self._now = datetime.min.replace(tzinfo=UTC)
         self._due = datetime.min.replace(tzinfo=UTC)
 
     def round(self) -> bool:
@@ -84,24 +93,36 @@ class RetentionKeeper:
 
         Raises:
             See round.
+            MachineError: rows stay that would be too old by this machine's clock alone.
         """
+        seen, clock = self._witness(), self._clock()
+        if seen is None:
+            return {}
+        self._now = min(clock, seen + AHEAD)
         removed, faults = dict[str, int](), list[Exception]()
         for table, age in self._spec.retention.by_table.items():
             try:
-                count = self._enforced(table, self._clock() - age)
+                count = self._enforced(table, self._now - age)
             except Exception as fault:
                 faults.append(fault)
                 continue
             if count:
                 removed[table] = count
-                log(
-                    "rows_removed",
-                    f"removed {count_of(count, 'row')} of {table}, too old to be kept",
-                    table=table,
-                )
+                _say_removed(table, count)
         if faults:
             raise faults[0]
+        self._check_clock(clock, seen)
         return removed
+
+    def _check_clock(self, clock: datetime, seen: datetime) -> None:
+        ages = self._spec.retention.by_table.values()
+        if not any(self._closed_between(self._now - age, clock - age) for age in ages):
+            return
+        raise MachineError(
+            f"this machine's clock says {clock:%Y-%m-%d}, and other clocks have noted nothing after "
+            f"{seen:%Y-%m-%d}: rows leave the tables by {self._now:%Y-%m-%d}, and what became too old since "
+            "then stays until payments come, or this clock is set right"
+        )
 
     @property
     def _spec(self) -> AgentSpec:
@@ -162,14 +183,14 @@ class RetentionKeeper:
 
     def _cut_ledger(self, found: StoredTable, before: datetime) -> int:
         old = found.select(["commit"], pc.field("at") < pa.scalar(before))["commit"]
-        young = first_young(found, "commit", "at", before, self._clock())
+        young = first_young(found, "commit", "at", before, self._now)
         cut = min(pc.max(old).as_py() + 1, found.next_number("commit") - 1, young) if len(old) else 0
         if cut <= found.removed_before:
             return 0
         return self._removed(found, numbered("commit", cut, "key", answers_to_keep(found, cut)), cut)
 
     def _cut_audit(self, found: StoredTable, before: datetime) -> int:
-        young = first_young(found, "number", "at", before, self._clock())
+        young = first_young(found, "number", "at", before, self._now)
         cut = announce_cut(PlacedAgent(self._settings, self._spec), found, before, young)
         if cut <= found.removed_before:
             return 0
@@ -186,8 +207,14 @@ class RetentionKeeper:
         batches = reader.table("batches")
         if batches is None:
             return 0
-        young = first_young(batches, "first_sequence", "closed_at", moment, self._clock())
+        young = first_young(batches, "first_sequence", "closed_at", moment, self._now)
         return min(ClosedBatches(batches).closed_before(moment), young)
+
+    def _closed_between(self, since: datetime, until: datetime) -> bool:
+        batches = self._reader.table("batches") if since < until else None
+        closed = pc.field("closed_at")
+        within = (closed >= pa.scalar(since)) & (closed < pa.scalar(until))
+        return batches is not None and batches.select(["closed_at"], within).num_rows > 0
 
     def _still_needed(self, transactions: StoredTable) -> int:
         """Return the first row by which redeliveries, and the broker's time, are recognised."""
@@ -233,3 +260,8 @@ class RetentionKeeper:
 
         with maintained_alone(found.place):
             return rewrite(found.place, change, notes).removed
+
+
+def _say_removed(table: Table, count: int) -> None:
+    said = f"removed {count_of(count, 'row')} of {table}, too old to be kept"
+    log("rows_removed", said, table=table)

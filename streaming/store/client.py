@@ -50,6 +50,11 @@ def key_of(place: Place) -> str:
     return urlsplit(place.uri).path.strip("/")
 
 
+def name_in(place: Place, key: str) -> str:
+    """Return the name, relative to a place, of what a store has listed below it by its whole key."""
+    return key.removeprefix(f"{key_of(place)}/").rstrip("/")
+
+
 def client_of(place: Place, access: Access | None = None) -> ObjectStore:
     """Return a client for the bucket or container that a place lies in; the same one for the same place.
 

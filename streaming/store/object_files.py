@@ -13,7 +13,7 @@ from obstore.store import ObjectStore
 
 from schemas.errors import ConfigurationError
 from streaming.store.access import Access
-from streaming.store.client import client_of, key_of, store_faults
+from streaming.store.client import client_of, key_of, name_in, store_faults
 from streaming.store.files import MOST_BYTES, FileState
 from streaming.store.place import Place
 
@@ -52,10 +52,9 @@ class ObjectFiles:
 
     def names(self) -> list[str]:
         """See Files.names."""
-        prefix = key_of(self.place)
         with suppress(FileNotFoundError), store_faults(self.place):
-            found = obstore.list_with_delimiter(self._client, prefix)
-            return sorted(each["path"].removeprefix(f"{prefix}/") for each in found["objects"])
+            found = obstore.list_with_delimiter(self._client, key_of(self.place))["objects"]
+            return sorted(name_in(self.place, each["path"]) for each in found)
         return []
 
     def newest_at(self) -> float | None:

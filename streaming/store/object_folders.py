@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import obstore
 from obstore.store import ObjectStore
 
 from schemas.errors import ConfigurationError
-from streaming.store.client import client_of, key_of, store_faults
+from streaming.store.client import client_of, key_of, name_in, store_faults
 from streaming.store.inner_folders import FoldersOfAnother
 from streaming.store.object_files import ObjectFiles, delete_objects
 from streaming.store.place import Place
@@ -170,7 +170,7 @@ class ObjectFolders:
     def _prefixes(self) -> list[str]:
         with store_faults(self.place):
             found = obstore.list_with_delimiter(self._client, key_of(self.place))["common_prefixes"]
-        return sorted(PurePosixPath(each).name for each in found)
+        return sorted(name_in(self.place, each) for each in found)
 
     @property
     def _files(self) -> ObjectFiles:

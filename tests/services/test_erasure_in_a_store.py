@@ -16,7 +16,7 @@ from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.history.snapshots import find_snapshot
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.store.client import client_of, key_of
+from streaming.store.client import client_of, key_of, name_in
 from streaming.store.opening import folders_of
 from streaming.testing.live_lake import run_live, without_broker
 from streaming.testing.stores import RunningStore
@@ -43,9 +43,8 @@ def settings(store: RunningStore, tmp_path: Path) -> Settings:
 
 def naming_in(store: RunningStore, home: Path, copies: Path) -> list[str]:
     """Return where an id stands, in objects and in files of this machine."""
-    prefix = key_of(store.place)
-    for each in obstore.list(client_of(store.place), prefix).collect():
-        file = copies / each["path"].removeprefix(f"{prefix}/")
+    for each in obstore.list(client_of(store.place), key_of(store.place)).collect():
+        file = copies / name_in(store.place, each["path"])
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(bytes(obstore.get(client_of(store.place), each["path"]).bytes()))
     return [*naming(copies, (*IDS, SAID)), *naming(home, (*IDS, SAID))]

@@ -15,7 +15,7 @@ from streaming.delta.rewriting import rewrite
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import open_version
 from streaming.delta.table_versions import newest_version
-from streaming.store.client import client_of, key_of
+from streaming.store.client import client_of, key_of, name_in
 from streaming.store.place import Place
 from streaming.testing.stores import RunningStore
 
@@ -25,9 +25,8 @@ UNCOMMITTED = "part-of-nobody-yet.parquet"
 
 
 def names(place: Place) -> set[str]:
-    prefix = key_of(place)
-    found = obstore.list(client_of(place), prefix).collect()
-    return {each["path"].removeprefix(f"{prefix}/") for each in found}
+    found = obstore.list(client_of(place), key_of(place)).collect()
+    return {name_in(place, each["path"]) for each in found}
 
 
 def made(place: Place) -> SharedTable:

@@ -80,7 +80,7 @@ def closed_at(settings: Settings, reached: int) -> datetime:
 def keep(settings: Settings, reached: int) -> dict[str, int]:
     """Take out what came before the batch that reaches beyond a row."""
     now = closed_at(settings, reached) + timedelta(days=400)
-    return RetentionKeeper(settings, in_force, lambda: now).enforce()
+    return RetentionKeeper(settings, in_force, lambda: now, lambda: now).enforce()
 
 
 def in_force() -> AgentDefinition:
@@ -244,7 +244,7 @@ def test_replaced_files_count_as_long_deleted_an_hour_later(settings: Settings) 
 def test_it_looks_once_a_day(settings: Settings) -> None:
     now = closed_at(settings, 450) + timedelta(days=400)
     moments = [now]
-    keeper = RetentionKeeper(settings, in_force, lambda: moments[0])
+    keeper = RetentionKeeper(settings, in_force, lambda: moments[0], lambda: moments[0])
     assert keeper.round()
     assert not keeper.round()
     moments[0] = closed_at(settings, 700) + timedelta(days=400)

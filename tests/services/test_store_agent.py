@@ -131,7 +131,8 @@ def test_what_is_too_old_leaves_a_lake_in_a_store_and_what_remembers_it_stays(ma
     lake = LakeReader(settings.lake(spec.name), spec.tables)
     closed = lake.frame("batches", ["next_sequence", "closed_at"]).sort("next_sequence")["closed_at"]
     later: datetime = closed[-1] + timedelta(days=400)
-    removed = RetentionKeeper(settings, lambda: AgentDefinition.of(spec), lambda: later).enforce()
+    keeper = RetentionKeeper(settings, lambda: AgentDefinition.of(spec), lambda: later, lambda: later)
+    removed = keeper.enforce()
     cut = removed["transactions"]
     assert 0 < cut < 3 * BATCH
     run_live(PlacedAgent(machine("two"), spec), payments, first_batch=0, rows=BATCH)

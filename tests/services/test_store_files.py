@@ -27,7 +27,7 @@ from streaming.detection.scoring import Scorer
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.setup.doctor import check_anchor
-from streaming.store.client import client_of, key_of
+from streaming.store.client import client_of, key_of, name_in
 from streaming.store.files import Files
 from streaming.store.object_files import ObjectFiles
 from streaming.store.object_folders import ObjectFolders
@@ -106,7 +106,7 @@ def test_of_a_folder_and_what_replaces_it_one_is_there_whenever_the_process_ends
 def objects(store: RunningStore) -> list[str]:
     place = store.place
     listed = obstore.list(client_of(place), key_of(place)).collect()
-    return sorted(each["path"].removeprefix(f"{key_of(place)}/") for each in listed)
+    return sorted(name_in(place, each["path"]) for each in listed)
 
 
 @S3

@@ -74,7 +74,8 @@ def test_closed_cases_leave_whole_and_nothing_is_grouped_twice(tmp_path: Path) -
     book.act(names[3], Order("comment", text="still open"), "anna")
     number = book.refresh()
     definition = AgentDefinition.pinned(agent(retention={"case_events": "30d"}), CONTRACT)
-    keeper = RetentionKeeper(desk.settings, lambda: definition, lambda: datetime.now(UTC))
+    now = datetime.now(UTC)
+    keeper = RetentionKeeper(desk.settings, lambda: definition, lambda: now, lambda: now)
     assert keeper.enforce()["case_events"] > 8
     assert keeper.enforce() == {}
     for each in (book, desk.book()):
@@ -96,7 +97,8 @@ def test_a_case_stays_with_those_merged_into_it_and_while_its_age_is_not_reached
     desk.now = datetime.now(UTC) - timedelta(days=20)
     book.act(one, Order("close"), "anna")
     definition = AgentDefinition.pinned(agent(retention={"case_events": "30d"}), CONTRACT)
-    assert RetentionKeeper(desk.settings, lambda: definition).enforce() == {}
+    now = datetime.now(UTC)
+    assert RetentionKeeper(desk.settings, lambda: definition, lambda: now, lambda: now).enforce() == {}
     assert desk.grouped().page(ANY).total == 2
 
 

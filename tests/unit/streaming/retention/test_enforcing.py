@@ -15,7 +15,7 @@ from deltalake import write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, MachineError
 from schemas.tables import BATCHES, DUPLICATES, LABELS_QUARANTINE, LEDGER, QUARANTINE
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake_reader import LakeReader
@@ -25,6 +25,7 @@ from streaming.quarantine.requests import RequestTable, RequeueSlice
 from streaming.retention import enforcing
 from streaming.retention.enforcing import RetentionKeeper
 from streaming.retention.row_cuts import of_batches
+from streaming.retention.witness import AHEAD, witnessed
 from streaming.store.place import Place
 from streaming.testing.live_lake import CONTRACT, agent
 
@@ -62,8 +63,8 @@ class Kept:
     def in_force(self) -> AgentDefinition:
         return AgentDefinition.pinned(agent(retention=self.ages), CONTRACT)
 
-    def keeper(self, now: datetime = NOW) -> RetentionKeeper:
-        return RetentionKeeper(self.settings, self.in_force, lambda: now)
+    def keeper(self, now: datetime = NOW, witness: datetime | None = None) -> RetentionKeeper:
+        return RetentionKeeper(self.settings, self.in_force, lambda: now, lambda: witness or now)
 
     def offsets(self, table: Any) -> list[int]:
         return sorted(self.reader.frame(table, ["offset"])["offset"].to_list())
@@ -167,9 +168,41 @@ def test_what_was_stored_while_a_clock_was_set_back_takes_nothing_young_with_it(
     ]
     kept.write("batches", BATCHES, closed, mode="overwrite")
     kept.ages = {"transactions": "400d", "ledger": "400d"}
-    kept.keeper().enforce()
+    keeper = kept.keeper()
+    keeper.enforce()
     assert sorted(kept.reader.frame("ledger", ["commit"])["commit"]) == left
-    assert kept.keeper()._closed_before(kept.reader, NOW - timedelta(days=400)) == left[0] * 10
+    assert keeper._closed_before(kept.reader, NOW - timedelta(days=400)) == left[0] * 10
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=8), timedelta(days=3650)])
+def test_a_clock_that_no_other_confirms_takes_nothing_young_and_is_said(kept: Kept, ahead: timedelta) -> None:
+    wrong = kept.keeper(NOW + ahead, witness=NOW - timedelta(days=7))
+    with pytest.raises(MachineError, match="clock says .* noted nothing after 2026-05-25: rows leave .* by"):
+        wrong.enforce()
+    assert kept.offsets("quarantine") == kept.offsets("duplicates") == [2, 3, 4]
+
+
+def test_a_clock_is_ahead_of_the_others_for_a_week_before_it_is_said(kept: Kept) -> None:
+    assert kept.keeper(NOW, witness=NOW - AHEAD).enforce() == {"quarantine": 2, "duplicates": 2}
+    idle = kept.keeper(NOW + timedelta(hours=1), witness=NOW - AHEAD)
+    assert idle.enforce() == {}, "nothing has become too old meanwhile"
+
+
+def test_without_another_clock_nothing_leaves(kept: Kept) -> None:
+    alone = RetentionKeeper(kept.settings, kept.in_force, lambda: NOW)
+    assert alone.enforce() == {}
+    assert kept.offsets("quarantine") == [0, 1, 2, 3, 4]
+
+
+def test_kafka_s_times_of_the_newest_payments_say_what_time_it_is(kept: Kept) -> None:
+    noted = [*[LONG_AGO] * 100, *[NOW - AHEAD] * 33, *[NOW + timedelta(days=3650)] * 31]
+    rows = [{"sequence": number, "kafka_timestamp": at} for number, at in enumerate(noted)]
+    kept.write("transactions", pa.schema([("sequence", pa.int64()), QUARANTINE.field("kafka_timestamp")]), rows)
+    assert witnessed(kept.settings, agent()) == NOW - AHEAD
+    alone = RetentionKeeper(kept.settings, kept.in_force, lambda: NOW + timedelta(days=3650))
+    with pytest.raises(MachineError, match="noted nothing after 2026-05-25"):
+        alone.enforce()
+    assert kept.offsets("quarantine") == [2, 3, 4]
 
 
 def test_what_another_keeper_has_removed_meanwhile_stays_counted(
