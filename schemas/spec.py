@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.addresses import scheme_of
+from schemas.addresses import is_uri, scheme_of
 from schemas.cases import CaseSettings
 from schemas.cluster import SparkClusterSettings
 from schemas.detection import Detectors, ProfileSettings
@@ -330,7 +330,8 @@ def load_spec(path: Path) -> AgentSpec:
         model = model.model_copy(update={"path": _placed(path, model.path)})
     rates = spec.data_sources.rates
     if rates is not None:
-        rates = rates.model_copy(update={"path": str((path.parent / rates.path).resolve())})
+        table = rates.path if is_uri(rates.path) else str((path.parent / rates.path).resolve())
+        rates = rates.model_copy(update={"path": table})
     sources = spec.data_sources.model_copy(update={"transactions": source, "rates": rates})
     rules = None if spec.rules_file is None else str(path.parent / spec.rules_file)
     policy = str(path.parent / spec.policy) if is_path(spec.policy) else spec.policy

@@ -25,12 +25,12 @@ from schemas.references import RATE, ExchangeRates, ReferenceTable
 from streaming.batch.conversion import MissingRates, converted
 from streaming.delta.table_versions import change_mark
 from streaming.files.delta_table import DeltaTableRows
-from streaming.files.opening import DataFile, data_files, is_delta
+from streaming.files.opening import DataFile, data_files, is_delta, source_place
 from streaming.service.health import Condition, Health
 from streaming.service.last_read import LastRead
 from streaming.store.place import Place
 
-_CHECK_SECONDS = 1.0
+_CHECK_SECONDS, _CHECK_STORE_SECONDS = 1.0, 30.0
 _SINCE = "flagstream_since"
 _RATES = "data_sources.rates"
 _TIME = pl.Datetime("us", "UTC")
@@ -61,7 +61,8 @@ class References:
     Args:
         contract: names the tables.
         health: hears of a table that cannot be read any more; what was read of it before stays in force.
-        clock: seconds that only go on; tables are looked for changes at most once a second.
+        clock: seconds that only go on; tables are looked for changes at most once a second, those in a
+            store every 30 s.
         rates: what the spec converts amounts by.
         last_read: what the run has read of them before.
 
@@ -84,33 +85,46 @@ class References:
         self._missing = MissingRates("" if rates is None else rates.to)
         self._wanted = {f"references.{name}": each for name, each in contract.references.items()}
         self._wanted |= {} if rates is None else {_RATES: rates.table}
-        faults = list[str]()
-        self._tables = {key: self._begun(key, faults) for key in self._wanted}
-        self._say(faults)
+        self._faults = dict[str, str]()
+        self._in_store = {key for key, each in self._wanted.items() if not _place(each.path).is_local}
+        self._store_asked_at = self._checked_at
+        self._tables = {key: self._begun(key) for key in self._wanted}
+        self._say()
 
     def renew(self) -> None:
         """Read what has changed since; a fault is a condition, and what was read before stays in force."""
         if not self._tables or self._clock() < self._checked_at + _CHECK_SECONDS:
             return
-        self._checked_at, faults = self._clock(), list[str]()
-        for key, table in self._wanted.items():
+        self._checked_at = self._clock()
+        for key in self._due():
+            table = self._wanted[key]
+            self._faults.pop(key, None)
             try:
                 if _mark(Path(table.path)) != self._tables[key].mark:
                     self._tables[key] = _load(key, table)
                     self._last_read.note(_named(key, table), self._tables[key])
             except FlagstreamError as fault:
-                faults.append(str(fault))
-        self._say(faults)
+                self._faults[key] = str(fault)
+        self._say()
 
-    def _begun(self, key: str, faults: list[str]) -> _Loaded:
+    def _due(self) -> list[str]:
+        """Return what is to be looked at: in a store a look is a request, which the next batch waits for."""
+        if self._checked_at < self._store_asked_at + _CHECK_STORE_SECONDS:
+            return [key for key in self._wanted if key not in self._in_store]
+        self._store_asked_at = self._checked_at
+        return [*self._wanted]
+
+    def _begun(self, key: str) -> _Loaded:
         table = self._wanted[key]
-        return self._last_read.or_before(
-            _named(key, table), lambda: _load(key, table), lambda fault: faults.append(str(fault))
-        )
 
-    def _say(self, faults: list[str]) -> None:
-        if faults:
-            said = f"{'; '.join(faults)}; what was read before stays in force"
+        def broken(fault: ConfigurationError) -> None:
+            self._faults[key] = str(fault)
+
+        return self._last_read.or_before(_named(key, table), lambda: _load(key, table), broken)
+
+    def _say(self) -> None:
+        if self._faults:
+            said = f"{'; '.join(self._faults.values())}; what was read before stays in force"
             self._health.begins(Condition.REFERENCE_UNREADABLE, said)
         else:
             self._health.ends(Condition.REFERENCE_UNREADABLE)
@@ -203,10 +217,14 @@ def _mark(path: Path) -> tuple[object, ...]:
         raise ConfigurationError(f"cannot be read as a table: {fault}", where=str(path)) from fault
 
 
+def _place(path: str) -> Place:
+    return source_place(Path(path))
+
+
 def _states(path: Path) -> tuple[object, ...]:
     if is_delta(path):
-        return change_mark(Place.local(path))
-    if not path.exists():
+        return change_mark(source_place(path))
+    if not path.exists() and source_place(path).is_local:
         raise ConfigurationError("no such reference table", where=str(path))
     states = ((each.path, each.path.stat()) for each in data_files(path))
     return tuple((str(file), state.st_mtime_ns, state.st_size) for file, state in states)

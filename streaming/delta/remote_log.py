@@ -68,6 +68,12 @@ def data_file_names(table: Place) -> set[str]:
     return {name for name in _names(table) if name.endswith(".parquet") and not name.startswith("_")}
 
 
+def is_in_store(place: Place) -> bool:
+    """Say whether anything lies below a place of a store; see newest_entry."""
+    with store_faults(place):
+        return any(obstore.list(client_of(place), key_of(place), chunk_size=1))
+
+
 def tables_in_store(lake: Place) -> list[Place]:
     """Return what may be tables right below a lake, by name; see newest_entry."""
     with store_faults(lake):

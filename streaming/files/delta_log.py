@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 from urllib.parse import unquote
 
@@ -12,98 +12,111 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from schemas.documents import clipped
-from schemas.errors import ConfigurationError
-from streaming.delta.log_files import LOG
+from schemas.errors import ConfigurationError, FlagstreamError
+from streaming.delta.faults import table_faults
+from streaming.delta.log_files import LOG, version_of
 from streaming.delta.log_tail import checkpointed_version
 from streaming.files.delta_features import check_features, explain_refusal
+from streaming.files.foreign_files import ForeignFiles
 from streaming.store.place import Place
 
 Found = TypeVar("Found")
 
 
-def open_delta(path: Path, version: int | None = None) -> DeltaTable:
+def open_delta(files: ForeignFiles, version: int | None = None) -> DeltaTable:
     """Open a table at a version, by default the newest.
 
     Raises:
         ConfigurationError: there is no such table or version, its log is not whole, or it uses a feature that
-            is not read.
+            is not read; or the store that it lies in does not admit this process.
+        RetryableError: that store is away or busy.
     """
-    _check_name(path)
-    _check_entries(path, version)
+    place = files.place
+    _check_name(place)
+    _check_entries(files, version)
     try:
-        table = DeltaTable(path, version=version)
+        with store_words(place):
+            table = DeltaTable(place.uri, version=version, storage_options=place.storage_options)
     except TableNotFoundError:
-        raise ConfigurationError(f"no Delta table: its folder {LOG} says nothing", where=str(path)) from None
+        raise ConfigurationError(f"no Delta table: its folder {LOG} says nothing", where=str(place)) from None
     except (DeltaError, OSError) as fault:
-        raise _why(path, version, fault) from None
-    check_features(path, table)
+        raise _why(files, version, fault) from None
+    check_features(place, table)
     return table
 
 
-def asked(path: Path, question: Callable[[], Found]) -> Found:
+def store_words(place: Place) -> AbstractContextManager[None]:
+    """Return what raises as the project's errors what Delta's library says of a store; see table_faults."""
+    return nullcontext() if place.is_local else table_faults(place)
+
+
+def asked(place: Place, question: Callable[[], Found]) -> Found:
     """Ask an open table something; whatever its log says, the outcome is an answer or a refusal.
 
     Raises:
         ConfigurationError: its log says what nothing can hold.
     """
     try:
-        return question()
+        with store_words(place):
+            return question()
+    except FlagstreamError:
+        raise
     except Exception as fault:  # the library's own faults have no type in common
         said = clipped(str(fault).partition("\n")[0])
-        raise ConfigurationError(f"its log cannot be read: {said}", where=str(path)) from None
+        raise ConfigurationError(f"its log cannot be read: {said}", where=str(place)) from None
 
 
-def _why(path: Path, version: int | None, fault: Exception) -> ConfigurationError:
-    explain_refusal(path, version)
-    for entry in _entries(path, version):
-        if not _is_whole(entry):
-            return _torn(entry)
-    known = {int(each.name[:20]) for each in _entries(path, None)}
+def _why(files: ForeignFiles, version: int | None, fault: Exception) -> ConfigurationError:
+    explain_refusal(files, version)
+    names = files.log()
+    for entry in _entries(names, version):
+        if not _is_whole(files, entry):
+            return _torn(files, entry)
+    known = {*_entries(names, None).values()}
     newest = max(known, default=0)
     if version is not None:
         problem = (
             f"version {version} of it cannot be read: the newest is {newest}, and old ones are cleared away"
         )
-        return ConfigurationError(problem, where=str(path))
-    missing = sorted({*range(checkpointed_version(Place.local(path)) + 1, newest + 1)} - known)
+        return ConfigurationError(problem, where=str(files.place))
+    missing = sorted({*range(checkpointed_version(files.place) + 1, newest + 1)} - known)
     gone = f"entry {missing[0]} is missing, restore the folder {LOG} from a copy" if missing else None
     said = gone or clipped(str(fault).partition("\n")[0])
-    return ConfigurationError(f"its log cannot be read: {said}", where=str(path))
+    return ConfigurationError(f"its log cannot be read: {said}", where=str(files.place))
 
 
-def _check_name(path: Path) -> None:
+def _check_name(place: Place) -> None:
     """The library takes `%41` for `A`, and would open a table beside this one."""
-    really = str(path.resolve())
+    really = str(place.path.resolve()) if place.is_local else place.uri
     if unquote(really) != really:
         problem = "a percent sign with two digits, as in %2F, leads elsewhere: rename the folder, or copy it"
         raise ConfigurationError(problem, where=really)
 
 
-def _check_entries(path: Path, version: int | None) -> None:
+def _check_entries(files: ForeignFiles, version: int | None) -> None:
     """An empty entry would pass for one that changes nothing."""
-    since = checkpointed_version(Place.local(path))
-    for entry in _entries(path, version):
-        if int(entry.name[:20]) > since and not entry.stat().st_size:
-            raise _torn(entry)
+    since, sizes = checkpointed_version(files.place), files.log()
+    for name, number in _entries(sizes, version).items():
+        if number > since and not sizes[name]:
+            raise _torn(files, name)
 
 
-def _entries(path: Path, version: int | None) -> Iterator[Path]:
-    log = path / LOG
-    names = sorted(each.name for each in log.iterdir()) if log.is_dir() else []
-    for name in names:
-        if name[:20].isdigit() and name[20:] == ".json" and (version is None or int(name[:20]) <= version):
-            yield log / name
+def _entries(names: Collection[str], version: int | None) -> dict[str, int]:
+    """Return the entries among the names of a log, up to a version: name → version."""
+    numbers = {name: version_of(name) for name in sorted(names) if name[20:] == ".json"}
+    known = {name: number for name, number in numbers.items() if number is not None}
+    return {name: number for name, number in known.items() if version is None or number <= version}
 
 
-def _is_whole(entry: Path) -> bool:
+def _is_whole(files: ForeignFiles, entry: str) -> bool:
     try:
-        return all(isinstance(json.loads(line), dict) for line in entry.read_bytes().splitlines())
+        return all(isinstance(json.loads(line), dict) for line in files.read_log(entry).splitlines())
     except (OSError, ValueError):
         return False
 
 
-def _torn(entry: Path) -> ConfigurationError:
+def _torn(files: ForeignFiles, entry: str) -> ConfigurationError:
     return ConfigurationError(
         "this entry of a table's log is not whole: restore it from a copy, or read a version before it",
-        where=str(entry),
+        where=str(files.place / LOG / entry),
     )

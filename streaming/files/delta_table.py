@@ -13,22 +13,23 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from schemas.addresses import is_uri, scheme_of
 from schemas.errors import ConfigurationError
 from schemas.event_paths import steps_of
 from streaming.delta.formats import check_format
 from streaming.files.delta_columns import MappedColumns, Renamed
 from streaming.files.delta_features import DELETION_VECTORS, apart_error
-from streaming.files.delta_log import asked, open_delta
+from streaming.files.delta_log import asked, open_delta, store_words
+from streaming.files.foreign_files import ForeignFiles, files_of_table
+from streaming.files.opening import source_place
 from streaming.files.sorting import sorted_batches
 from streaming.files.table_rows import leads_somewhere, value_at
+from streaming.store.place import Place
 
 _ORDER = "sequence"
 _PARTITION = "partition."
@@ -44,7 +45,7 @@ class _DataFile:
         kept: bool[n], which of its rows are not deleted, None for all.
     """
 
-    path: Path
+    place: Place
     values: Mapping[str, Any]
     rows: int | None
     kept: pa.Array | None
@@ -54,29 +55,31 @@ class DeltaTableRows:
     """A Delta table at one version.
 
     Args:
-        path: its folder.
+        path: its folder, or a URI of a store, see `source_place`.
         version: by default the newest.
 
     Raises:
         ConfigurationError: there is no such table or version, its log or a file is not whole, or it uses a
-            feature that is not read.
+            feature that is not read; or the store that it lies in does not admit this process.
+        RetryableError: that store is away or busy; so, too, where rows are read.
     """
 
     def __init__(self, path: Path, version: int | None = None) -> None:
-        self.path = path
-        table = open_delta(path, version)
-        check_format(path, table)
+        self.place = source_place(path)
+        self._source = files_of_table(self.place)
+        table = open_delta(self._source, version)
+        check_format(self.place, table)
         self.version, self.identity = table.version(), str(table.metadata().id)
         # Parquet and DuckDB say of every column that it may hold nothing.
-        known = asked(path, lambda: pa.schema(table.schema()))
+        known = asked(self.place, lambda: pa.schema(table.schema()))
         self.schema = pa.schema([(each.name, each.type) for each in known])
         self._partitions = frozenset(table.metadata().partition_columns)
-        self._columns = _mapped(path, table)
-        self._files = _files(path, table)
+        self._columns = _mapped(self.place, table)
+        self._files = _files(self._source, table)
 
     def count(self) -> int:
         """Return the number of rows."""
-        return sum(_count(each) for each in self._files)
+        return sum(self._count(each) for each in self._files)
 
     def batches(self, columns: Collection[str] | None = None, size: int = 50_000) -> Iterator[pa.RecordBatch]:
         """Read columns, by default all, in batches of at most `size` rows; no more is held at a time.
@@ -90,9 +93,9 @@ class DeltaTableRows:
             try:
                 yield from self._read(file, wanted, size)
             except (pa.ArrowException, OSError) as fault:
-                raise ConfigurationError(f"cannot be read: {fault}", where=str(file.path)) from fault
+                raise ConfigurationError(f"cannot be read: {fault}", where=str(file.place)) from fault
             except ConfigurationError as fault:
-                raise fault.within(str(file.path)) from None
+                raise fault.within(str(file.place)) from None
 
     def in_order(self, orders: Sequence[str], size: int, paths: Collection[str]) -> Iterator[pa.RecordBatch]:
         """Read what some paths lead into, by `sequence`, else by the first of some paths that is there.
@@ -122,14 +125,24 @@ class DeltaTableRows:
 
     def place_of(self, row: int) -> str:
         """Return the table, and a row by its number from 1."""
-        return f"{self.path}: row {row}"
+        return f"{self.place}: row {row}"
+
+    def _count(self, file: _DataFile) -> int:
+        deleted = 0 if file.kept is None else file.kept.false_count
+        if file.rows is not None:
+            return int(file.rows) - deleted
+        with self._source.here(file.place) as path:
+            return int(pq.read_metadata(path).num_rows) - deleted
 
     def _column(self, path: str) -> str:
         return path if path in self.schema.names else str(steps_of(path)[0])
 
     def _read(self, file: _DataFile, wanted: pa.Schema, size: int) -> Iterator[pa.RecordBatch]:
         # Spark stores times as INT96, of which nanoseconds would hold those from 1677 to 2262 alone.
-        with pq.ParquetFile(file.path, coerce_int96_timestamp_unit="us") as opened:
+        with (
+            self._source.here(file.place) as path,
+            pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as opened,
+        ):
             held = opened.schema_arrow
             named = self._columns.named(held)
             stored = [name for name in wanted.names if name not in self._partitions and name in named.names]
@@ -170,32 +183,27 @@ def _kept(mask: pa.Array, first: int, rows: int) -> pa.Array:
     return pa.concat_arrays([part, pa.repeat(pa.scalar(True), rows - len(part))])
 
 
-def _count(file: _DataFile) -> int:
-    rows = pq.read_metadata(file.path).num_rows if file.rows is None else file.rows
-    return int(rows) - (0 if file.kept is None else file.kept.false_count)
-
-
-def _mapped(path: Path, table: DeltaTable) -> MappedColumns:
+def _mapped(place: Place, table: DeltaTable) -> MappedColumns:
     declared = json.loads(table.schema().to_json())["fields"]
     try:
         return MappedColumns.of(table.metadata().configuration, declared)
     except ConfigurationError as fault:
-        raise fault.within(str(path)) from None
+        raise fault.within(str(place)) from None
 
 
-def _files(path: Path, table: DeltaTable) -> Sequence[_DataFile]:
-    actions = asked(path, lambda: pa.table(table.get_add_actions(flatten=True)).to_pylist())
-    masks = _masks(path, table)
+def _files(source: ForeignFiles, table: DeltaTable) -> Sequence[_DataFile]:
+    actions = asked(source.place, lambda: pa.table(table.get_add_actions(flatten=True)).to_pylist())
+    masks = _masks(source, table)
     found = []
     for action in sorted(actions, key=lambda each: str(each["path"])):
-        file = _local(path, str(action["path"]))
-        _check_whole(path, table.version(), file, action["size_bytes"])
+        file = source.located(str(action["path"]))
+        _check_whole(source, table.version(), file, action["size_bytes"])
         values = {key.removeprefix(_PARTITION): each for key, each in action.items() if _is_partition(key)}
         found.append(_DataFile(file, values, action["num_records"], masks.get(_really(file))))
-    strange = sorted(masks.keys() - {_really(each.path) for each in found})
+    strange = sorted(masks.keys() - {_really(each.place) for each in found})
     if strange:
         problem = f"its log deletes rows of {strange[0]}, which is none of its files"
-        raise ConfigurationError(problem, where=str(path))
+        raise ConfigurationError(problem, where=str(source.place))
     return found
 
 
@@ -203,7 +211,7 @@ def _is_partition(key: str) -> bool:
     return key.startswith(_PARTITION)
 
 
-def _masks(path: Path, table: DeltaTable) -> Mapping[Path, pa.Array]:
+def _masks(source: ForeignFiles, table: DeltaTable) -> Mapping[str, pa.Array]:
     """Return which rows are kept, by file; files without deleted rows have none.
 
     The library names files by where they really lie, whatever links lead there.
@@ -212,46 +220,33 @@ def _masks(path: Path, table: DeltaTable) -> Mapping[Path, pa.Array]:
     if DELETION_VECTORS not in features:
         return {}
     try:
-        vectors = pa.table(table.deletion_vectors())
+        with store_words(source.place):
+            vectors = pa.table(table.deletion_vectors())
     except DeltaError as fault:
-        apart = apart_error(path, features)
+        apart = apart_error(source.place, features)
         problem = f"its deletion vectors cannot be read: {str(fault).splitlines()[0]}"
-        raise apart or ConfigurationError(problem, where=str(path)) from None
+        raise apart or ConfigurationError(problem, where=str(source.place)) from None
     names, kept = vectors["filepath"].to_pylist(), vectors["selection_vector"]
-    return {_really(_local(path, name)): kept[row].values for row, name in enumerate(names)}
+    return {_really(source.located(name)): kept[row].values for row, name in enumerate(names)}
 
 
-def _really(file: Path) -> Path:
+def _really(file: Place) -> str:
+    if not file.is_local:
+        return file.uri
     try:
-        return file.resolve()
+        return str(file.path.resolve())
     except (OSError, ValueError, RuntimeError):  # a name that no disk can have, or links in a circle
-        return file
+        return file.uri
 
 
-def _local(path: Path, name: str) -> Path:
-    """Return where a file lies that the log names: relative to the table, or by a URI as in shallow clones.
-
-    Raises:
-        ConfigurationError: it lies on another machine.
-    """
-    if not is_uri(name):
-        return path / unquote(name)
-    if scheme_of(name) != "file":
-        raise ConfigurationError(
-            f"its log names {name}, and only files of this machine are read", where=str(path)
-        )
-    return Path("/" + unquote(name.removeprefix("file:")).lstrip("/"))
-
-
-def _check_whole(path: Path, version: int, file: Path, size: int) -> None:
-    try:
-        found = file.stat().st_size
-    except (OSError, ValueError):  # a name may be none that a disk can have
+def _check_whole(source: ForeignFiles, version: int, file: Place, size: int) -> None:
+    found = source.size(file)
+    if found is None:
         raise ConfigurationError(
             f"version {version} of it cannot be read: {file} is missing. It was vacuumed, or was not copied "
             "along: restore it, or give another version",
-            where=str(path),
-        ) from None
+            where=str(source.place),
+        )
     if found != size:
-        problem = f"{found:,} bytes, and the log of {path} says {size:,}: restore it from a copy"
+        problem = f"{found:,} bytes, and the log of {source.place} says {size:,}: restore it from a copy"
         raise ConfigurationError(problem, where=str(file))

@@ -31,6 +31,7 @@ from streaming.files.table_rows import (
     names_of,
     value_at,
 )
+from streaming.store.place import Place
 
 Keyed = tuple[list[bytes | None], list[bytes]]
 
@@ -100,7 +101,8 @@ def open_events(
     """Open what holds events and check its columns at once.
 
     Args:
-        path: a file of CSV, JSON or Parquet, a folder of such files, or a Delta table.
+        path: a file of CSV, JSON or Parquet, a folder of such files, or a Delta table, also by a URI of a
+            store.
         contract: what its rows mean.
         options: how text is written, where that need not be found.
         beside: further columns, which come along and are no part of the events.
@@ -217,7 +219,7 @@ def _parquet(file: DataFile, wanted: _WantedFields) -> _Part:
     return _Part(file.path, partial(_placed, read, file.path), rows=source.count)
 
 
-def _placed(read: Callable[[], Iterator[Chunk]], path: Path) -> Iterator[Chunk]:
+def _placed(read: Callable[[], Iterator[Chunk]], path: Path | Place) -> Iterator[Chunk]:
     try:
         yield from read()
     except ConfigurationError as fault:
@@ -263,7 +265,7 @@ def _delta(path: Path, contract: EventContract, beside: Sequence[str], version: 
     wanted = _WantedFields(contract, FOUND, tuple(beside), strict=True)
     present = wanted.present(partial(leads_somewhere, table.schema))
     paths = [*decoded, *beside] if undo else present
-    check_paths(table.schema, paths, str(path))
+    check_paths(table.schema, paths, str(table.place))
     rows = wanted.rows(contract.read_fields if undo else present)
 
     def read() -> Iterator[Chunk]:
@@ -274,7 +276,7 @@ def _delta(path: Path, contract: EventContract, beside: Sequence[str], version: 
             yield rows.chunk(given, _Numbered(table.place_of, numbers))
             done += batch.num_rows
 
-    rows_read = partial(_placed, read, path)
+    rows_read = partial(_placed, read, table.place)
     return EventFile(path, (), table.count(), table.version, table.identity, rows_read)
 
 

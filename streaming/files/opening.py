@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 from urllib.parse import unquote
@@ -14,6 +15,10 @@ import pyarrow as pa
 
 from schemas.errors import ConfigurationError
 from streaming.delta.log_files import LOG
+from streaming.delta.remote_log import is_in_store
+from streaming.store.endpoints import check_endpoints
+from streaming.store.options import DEFAULTS
+from streaming.store.place import Place
 
 Kind = Literal["csv", "json", "parquet"]
 
@@ -32,6 +37,11 @@ ENDINGS: Mapping[str, Kind] = {
 _COMPRESSED = (".gz", ".gzip", ".zst", ".zstd", ".bz2")
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
 _URI = re.compile(r"(?:^|/)[A-Za-z][A-Za-z0-9+.-]+:/")
+_IN_STORE = re.compile(r"(?:^|/)(s3[an]?|az|azure|abfss?|adl|gs|gcs):/+(.+)$")
+_FROM_FOLDERS = (
+    "of a store Delta tables alone are read, and there is none; files are read from folders of this machine: "
+    "copy it here, or mount its store"
+)
 _HIDDEN = ("_", ".")
 _DELETED_ROWS = "deletion_vector_"
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -61,9 +71,31 @@ class DataFile:
         return rows
 
 
+def source_place(path: Path) -> Place:
+    """Return where a source lies: what is given as a path may be a URI of a store.
+
+    A path has one slash where a URI has two, and may have got the folder of a spec before it.
+
+    Raises:
+        ConfigurationError: the URI is none of a store that is supported.
+    """
+    found = _IN_STORE.search(str(path))
+    if found is None:
+        return Place.local(path)
+    place = Place.parse(f"{found[1]}://{found[2]}", str(path))
+    check_endpoints(place, os.environ)
+    return replace(place, options=DEFAULTS)
+
+
 def is_delta(path: Path) -> bool:
-    """Return whether a folder is a Delta table."""
-    return (path / LOG).is_dir()
+    """Return whether there is a Delta table.
+
+    Raises:
+        ConfigurationError: the store that a URI names is not supported, or does not admit this process.
+        RetryableError: it is away.
+    """
+    place = source_place(path)
+    return (place.path / LOG).is_dir() if place.is_local else is_in_store(place / LOG)
 
 
 def data_files(path: Path) -> list[DataFile]:
@@ -75,11 +107,13 @@ def data_files(path: Path) -> list[DataFile]:
         ConfigurationError: there is none, an ending is unknown, a folder holds several kinds, or a log says
             elsewhere which of the files count.
     """
+    if _URI.search(str(path)) is not None and not path.exists():
+        raise ConfigurationError(_FROM_FOLDERS, where=str(path))
     _check_no_log_above(path)
     if path.is_file():
         return [DataFile(path, kind_of(path))]
     if not path.is_dir():
-        raise ConfigurationError(_why_nothing(path), where=str(path))
+        raise ConfigurationError("no such file", where=str(path))
     found = [DataFile(each, kind_of(each), _partition(path, each)) for each in _shown(path)]
     kinds = sorted({each.kind for each in found})
     if len(kinds) != 1:
@@ -88,15 +122,6 @@ def data_files(path: Path) -> list[DataFile]:
         )
         raise ConfigurationError(f"{problem}; expected files of one kind, or a Delta table", where=str(path))
     return found
-
-
-def _why_nothing(path: Path) -> str:
-    """A path has one slash where a URI has two."""
-    if _URI.search(str(path)) is None:
-        return "no such file"
-    return (
-        "files and tables of others are read from folders of this machine: copy it here, or mount its store"
-    )
 
 
 def kind_of(path: Path) -> Kind:

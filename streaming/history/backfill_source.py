@@ -11,6 +11,7 @@ from schemas.errors import ConfigurationError
 from streaming.batch.queries import BACKFILL
 from streaming.files.dialect import FOUND, TextOptions
 from streaming.files.event_files import Keyed, open_events
+from streaming.files.opening import source_place
 
 
 @dataclass(frozen=True)
@@ -65,4 +66,4 @@ def open_history(
         ConfigurationError: there is no such file or table, or a column is missing.
     """
     events = open_events(path, contract, options=options, version=version)
-    return HistorySource(str(path), events.digest(), events.version, events.keyed, events.said)
+    return HistorySource(str(source_place(path)), events.digest(), events.version, events.keyed, events.said)

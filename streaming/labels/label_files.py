@@ -24,6 +24,7 @@ from streaming.files.parquet_rows import ParquetRows
 from streaming.kafka.sending import Report
 from streaming.labels.book import LabelBook, Recorded, rejects_table
 from streaming.labels.label_parsing import UNKNOWN_DECIDER, json_columns, parse_labels
+from streaming.store.place import Place
 
 _BATCH_ROWS = 250_000
 
@@ -48,7 +49,7 @@ class LabelColumns:
         """Return the columns that are named, by the label's field."""
         return {name: column for name, column in vars(self).items() if column is not None}
 
-    def within(self, path: Path, present: Collection[str]) -> dict[str, str]:
+    def within(self, path: Path | Place, present: Collection[str]) -> dict[str, str]:
         """Return the file's column by the label's field.
 
         Raises:
@@ -156,7 +157,7 @@ def _parquet(
 
 
 def _table(table: DeltaTableRows, columns: LabelColumns) -> Iterator[Said]:
-    fields = columns.within(table.path, table.schema.names)
+    fields = columns.within(table.place, table.schema.names)
     yield from _numbered(table.in_order(("decided_at",), _BATCH_ROWS, fields.values()), fields)
 
 

@@ -21,6 +21,7 @@ from obstore.store import ObjectStore
 
 from schemas.errors import ConfigurationError
 from streaming.store.client import client_of, key_of, name_in, store_faults
+from streaming.store.downloads import AT_ONCE, PART_BYTES, download
 from streaming.store.inner_folders import FoldersOfAnother
 from streaming.store.object_files import ObjectFiles, delete_objects
 from streaming.store.place import Place
@@ -30,8 +31,6 @@ _FORMAT = 1
 _SPOOLED = "flagstream-folder-"
 _SUFFIX = ".json"
 _ATTEMPT = "."  # stands between the name of a folder and what tells one attempt at it from others
-_PART_BYTES = 16 << 20
-_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class ObjectFolders:
             raise FileNotFoundError(f"{self.place / name} holds no {part or 'file'}")
         with spooled(_SPOOLED, self.spool) as folder:
             for file, size in wanted.items():
-                self._download(f"{manifest.prefix}/{file}", size, folder / file)
+                download(self.place / manifest.prefix / file, size, folder / file)
             yield folder / part
 
     def read(self, name: str, file: str) -> bytes:
@@ -197,27 +196,14 @@ class ObjectFolders:
                     self._client,
                     key_of(self.place / prefix / file),
                     files[file],
-                    chunk_size=_PART_BYTES,
-                    max_concurrency=_AT_ONCE,
+                    chunk_size=PART_BYTES,
+                    max_concurrency=AT_ONCE,
                 )
             return size
 
         # No worker: the folder waits for all its files and raises what they raised.
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
             return _FolderManifest(prefix, dict(zip(files, pool.map(upload, files), strict=True)))
-
-    def _download(self, name: str, size: int, path: Path) -> None:
-        """Fetch a file in ranges, several at once: none of them takes longer than a call may."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        key, step = key_of(self.place / name), _PART_BYTES * _AT_ONCE
-        with path.open("wb") as file, store_faults(self.place):
-            for first in range(0, size, step):
-                starts = list(range(first, min(first + step, size), _PART_BYTES))
-                ends = [min(start + _PART_BYTES, size) for start in starts]
-                for part in obstore.get_ranges(self._client, key, starts=starts, ends=ends, coalesce=0):
-                    file.write(part)
-            if file.tell() != size:
-                raise FileNotFoundError(f"{self.place / name} is not what was written: {file.tell()} bytes")
 
     def _remove(self, prefix: str) -> None:
         below = key_of(self.place / prefix) if prefix else key_of(self.place)

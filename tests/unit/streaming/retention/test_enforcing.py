@@ -177,7 +177,7 @@ def test_what_was_stored_while_a_clock_was_set_back_takes_nothing_young_with_it(
 @pytest.mark.parametrize("ahead", [timedelta(days=8), timedelta(days=3650)])
 def test_a_clock_that_no_other_confirms_takes_nothing_young_and_is_said(kept: Kept, ahead: timedelta) -> None:
     wrong = kept.keeper(NOW + ahead, witness=NOW - timedelta(days=7))
-    with pytest.raises(MachineError, match="clock says .* noted nothing after 2026-05-25: rows leave .* by"):
+    with pytest.raises(MachineError, match=r"clock says .* noted nothing after 2026-05-25: rows leave .* by"):
         wrong.enforce()
     assert kept.offsets("quarantine") == kept.offsets("duplicates") == [2, 3, 4]
 
@@ -197,7 +197,9 @@ def test_without_another_clock_nothing_leaves(kept: Kept) -> None:
 def test_kafka_s_times_of_the_newest_payments_say_what_time_it_is(kept: Kept) -> None:
     noted = [*[LONG_AGO] * 100, *[NOW - AHEAD] * 33, *[NOW + timedelta(days=3650)] * 31]
     rows = [{"sequence": number, "kafka_timestamp": at} for number, at in enumerate(noted)]
-    kept.write("transactions", pa.schema([("sequence", pa.int64()), QUARANTINE.field("kafka_timestamp")]), rows)
+    kept.write(
+        "transactions", pa.schema([("sequence", pa.int64()), QUARANTINE.field("kafka_timestamp")]), rows
+    )
     assert witnessed(kept.settings, agent()) == NOW - AHEAD
     alone = RetentionKeeper(kept.settings, kept.in_force, lambda: NOW + timedelta(days=3650))
     with pytest.raises(MachineError, match="noted nothing after 2026-05-25"):
