@@ -17,6 +17,7 @@ from streaming.audit.access import record_done
 from streaming.audit.audit_log import AuditPlaces
 from streaming.batch.backfill_mark import BackfillMark, contract_so_far, newest_decision, unfinished_backfill
 from streaming.batch.compose import build_engine_on_rules, keep_model
+from streaming.batch.lake_left import check_none_left
 from streaming.batch.mending import mend
 from streaming.commands.feeds import say_how_read
 from streaming.definition.agent_definition import AgentDefinition
@@ -131,8 +132,10 @@ def load(
     Raises:
         MachineError: the state cannot be kept where it is to be.
         RetryableError: somebody else runs the agent.
+        ConfigurationError: its lake was left elsewhere.
     """
     prepare_process(agent.settings.home)
+    check_none_left(agent)
     check_none_under_way(agent.lake)
     mend(agent)
     definition = AgentDefinition.of(with_arithmetic(agent.spec, agent)).completed()

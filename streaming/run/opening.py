@@ -22,6 +22,7 @@ from streaming.batch.alerts_lane import MOVED, AlertsLane
 from streaming.batch.backfill_mark import contract_so_far
 from streaming.batch.batch_audit import BatchAudit
 from streaming.batch.deciders import Canary, Deciders
+from streaming.batch.lake_left import check_none_left
 from streaming.batch.late_answers import LateAnswers, LateSettings
 from streaming.batch.mending import mend
 from streaming.batch.observer import UNOBSERVED, BatchObserver
@@ -114,12 +115,14 @@ def open_agent(
         buckets: where entities are held, None for this process.
 
     Raises:
-        ConfigurationError: spec, contract, policy, prompt or rules cannot be used.
+        ConfigurationError: spec, contract, policy, prompt or rules cannot be used, or the agent's lake was
+            left elsewhere.
         DataLossError: something that others rest on is gone.
         MachineError: the lake lies on a file system of the network.
         FencedError: another driver is taking over at the same moment, or has since this one's tenure.
     """
     _check_disk(agent)
+    check_none_left(agent)
     check_none_under_way(agent.lake)
     mend(agent)
     in_force = with_arithmetic(spec_in_force(agent), agent)
