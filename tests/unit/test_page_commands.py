@@ -38,6 +38,7 @@ NEEDS = {
     "evaluate paysim.csv": "a data set of others",
     "backfill paysim.csv": "a data set of others",
     "backfill last-year.parquet --spec my-agent.yaml": "a data set of others",
+    "backfill s3://bucket/table": "a store",
     "agent run": "a model",
     "deploy databricks": "a workspace of Databricks",
     "databricks": "a workspace of Databricks",
