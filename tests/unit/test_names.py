@@ -59,7 +59,7 @@ KEPT_NAMES = {
     "streaming/commands/audit.py": {"findings"},
     "streaming/events/avro_schema.py": {"tell"},
     "streaming/serve/audit_api.py": {"findings"},
-    "streaming/store/object_folders.py": {"tell"},
+    "streaming/store/downloads.py": {"tell"},
 }
 # Words that are stored, published or part of a prompt stay as they are.
 KEPT = {

@@ -30,11 +30,12 @@ def test_a_lake_that_was_left_in_the_home_is_named_before_another_is_begun(
     with pytest.raises(ConfigurationError, match=TOLD):
         run_backfill(moved, written_to(tmp_path))
     assert not (tmp_path / "store" / "lake").exists()
-    left = before.lake.path
-    shutil.copytree(left, moved.lake.path)
+    shutil.rmtree(tmp_path / "store", ignore_errors=True)
+    for part in ("lake", "audit"):
+        shutil.copytree(home / part, tmp_path / "store" / part)
     run_live(moved, events(40)[20:], first_batch=1)
     assert LakeReader.of(moved).count("transactions") == 40
-    shutil.rmtree(moved.lake.path)
-    left.rename(tmp_path / "aside")
+    shutil.rmtree(tmp_path / "store")
+    before.lake.path.rename(tmp_path / "aside")
     run_live(moved, events(20))
     assert LakeReader.of(moved).count("transactions") == 20
