@@ -108,7 +108,7 @@ class References:
         self._say()
 
     def _due(self) -> list[str]:
-        """Return what may have changed: to see that in a store is a request, which the next batch waits for."""
+        """Return what may have changed; to see that in a store is a request, and the next batch waits."""
         if self._checked_at < self._store_asked_at + _CHECK_STORE_SECONDS:
             return [key for key in self._wanted if key not in self._in_store]
         self._store_asked_at = self._checked_at

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import ConfigurationError
+from streaming.batch.lake_left import check_none_left
 from streaming.commands.backfill import run_backfill
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.placed_agent import PlacedAgent
@@ -24,7 +25,9 @@ def test_a_lake_that_was_left_in_the_home_is_named_before_another_is_begun(
     without_broker(monkeypatch)
     home, elsewhere = tmp_path / "home", {"FLAGSTREAM_STORE": str(tmp_path / "store")}
     before, moved = (PlacedAgent(Settings.load(home, given), agent()) for given in ({}, elsewhere))
+    check_none_left(moved)
     run_live(before, events(20))
+    check_none_left(before)
     with pytest.raises(ConfigurationError, match=TOLD):
         run_live(moved, events(40)[20:], first_batch=1)
     with pytest.raises(ConfigurationError, match=TOLD):
