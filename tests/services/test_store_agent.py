@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -26,9 +26,10 @@ from streaming.history.snapshots import drop_snapshot, snapshots
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.retention.enforcing import RetentionKeeper
+from streaming.retention.witness import witnessed
 from streaming.run.status import read_status
 from streaming.store.object_files import ObjectFiles
-from streaming.store.opening import folders_of
+from streaming.store.opening import files_of, folders_of
 from streaming.store.place import Place
 from streaming.store.store_check import try_store
 from streaming.testing.live_lake import agent, events, judge, run_live, without_broker
@@ -143,6 +144,16 @@ def test_what_is_too_old_leaves_a_lake_in_a_store_and_what_remembers_it_stays(ma
     assert (found.differences, found.rows) == ((), 4 * BATCH - cut)
     assert read_status(elsewhere.lake(spec.name), spec, None).totals["stored"] == 4 * BATCH
     assert check_audit(AuditPlaces(PlacedAgent(elsewhere, spec))).sound
+
+
+@in_both_clouds
+def test_what_is_old_is_known_by_the_stores_own_clock(machine: Machine) -> None:
+    settings, spec = machine("one"), agent()
+    assert witnessed(settings, spec) is None
+    assert files_of(settings.owners).create("tester.json", b"{}") is not None
+    noted = witnessed(settings, spec)
+    assert noted is not None
+    assert abs(noted - datetime.now(UTC)) < timedelta(minutes=1)
 
 
 def trained_and_promoted(settings: Settings, first: AgentSpec) -> str:
