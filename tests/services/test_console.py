@@ -168,6 +168,22 @@ def test_several_cases_are_assigned_and_given_back_at_once(person: People) -> No
             page.wait_for_selector(f"#queue [data-id='{each}']")
 
 
+def test_closed_cases_that_are_selected_are_opened_again(person: People) -> None:
+    with person() as page:
+        for path, act, words in (
+            ("/console/cases?assignee=-", "close][data-reason=other", "2 cases closed as other"),
+            ("/console/cases?status=closed", "reopen", "2 cases open again"),
+        ):
+            page.goto(path)
+            page.wait_for_selector("#queue .row")
+            for place in (0, 1):
+                page.check(f"#queue .row input >> nth={place}")
+            page.click(f"#bulk [data-act={act}]")
+            page.fill("#ask-text", "by mistake")
+            page.keyboard.press("Enter")
+            said(page, words)
+
+
 def test_an_alert_is_labelled_and_labelled_otherwise(house: House, person: People) -> None:
     with person() as page:
         page.goto("/console/alerts?filter=label+%3D+none")
@@ -401,6 +417,7 @@ def test_a_file_is_attached_and_a_case_becomes_part_of_another(house: House, per
         with page.expect_download() as kept:
             page.click(".timeline a >> text=note.txt")
         assert Path(kept.value.path()).read_bytes() == b"<script>1</script>"
+        assert kept.value.suggested_filename == "note.txt"
         page.keyboard.press("j")
         page.wait_for_selector(f"#detail:not([data-case='{into}'])")
         other = case_of(page)
@@ -412,13 +429,13 @@ def test_a_file_is_attached_and_a_case_becomes_part_of_another(house: House, per
         said(page, "taken back")
 
 
-def orders_of(page: Any) -> list[dict[str, Any]]:
-    """Keep mass orders from the server, and return them as they come."""
+def orders_of(page: Any, meant: int = 480) -> list[dict[str, Any]]:
+    """Keep mass orders, of so many cases, from the server, and return them as they come."""
     orders = list[dict[str, Any]]()
 
     def answer(route: Any) -> None:
         orders.append(route.request.post_data_json)
-        route.fulfill(json={"meant": 480, "changed": 480, "refused": {}})
+        route.fulfill(json={"meant": meant, "changed": meant, "refused": {}})
 
     page.route("**/v1/cases/mass*", answer)
     return orders
@@ -449,6 +466,17 @@ def test_a_list_that_has_become_another_is_not_changed_as_a_whole(person: People
         page.evaluate("select(() => true, true)")
         page.click("#bulk [data-act=release]")
         said(page, "By now this list has 480 cases")
+        assert [order["dry_run"] for order in orders] == [True]
+
+
+def test_more_cases_than_are_changed_at_once_are_said_to_be_too_many(person: People) -> None:
+    with person() as page:
+        page.keyboard.press("j")
+        page.keyboard.press("x")
+        orders = orders_of(page, 12_000)
+        page.evaluate("document.querySelector('#bulk').dataset.total = 12000; select(() => true, true)")
+        page.click("#bulk [data-act=release]")
+        said(page, "10,000 cases at most are changed at once, and these are 12,000")
         assert [order["dry_run"] for order in orders] == [True]
 
 

@@ -48,20 +48,22 @@ async function actOnMany(button) {
   const labels = act === "close" && reason !== "other", given = await body(button);
   if (given === null) return;
   if (labels) {  // which nobody can undo
-    given.text = await ask(`Close ${count} cases as ${reason}, which labels their transactions. Why?`, {needed: true});
+    given.text = await ask(`Close ${counted(count, "case")} as ${reason}, which labels all their transactions. Why?`, {needed: true});
     if (given.text === null) return;
   }
   const order = {...given, do: act, where}, {meant, changed} = await mass({...order, dry_run: true});
   if (whole && meant !== count) {
-    say(`By now this list has ${meant} cases, not ${count}. Nothing was done: look again, then do it again.`);
+    say(`By now this list has ${counted(meant, "case")}, not ${count}. Nothing was done: look again, then do it again.`);
     return renewed();
   }
+  const most = Number($("#bulk").dataset.most);
+  if (changed > most) return say(`${counted(most, "case")} at most are changed at once, and these are ${changed.toLocaleString("en")}: choose fewer.`);
   const done = await mass({...order, expect: changed}), one = await someChanged(chosen);
   select(() => false);
   const why = Object.entries(done.refused).map(([each, number]) => `; ${number} not: ${each}`).join("");
   // What was done to many at once is taken back on any of them, for all.
   const undo = one && !labels ? {what: "undo", id: one.case_id, version: one.version} : undefined;
-  say(`${done.changed} cases ${outcome(act, reason, one)}${why}.`, undo);
+  say(`${counted(done.changed, "case")} ${outcome(act, reason, one)}${why}.`, undo);
   await renewed();
 }
 
@@ -88,7 +90,7 @@ async function mergeMany() {
       merged += 1;
     }
     select(() => false);
-    say(`${merged} ${merged === 1 ? "case" : "cases"} merged into case ${into.slice(0, 8)}.`);
+    say(`${counted(merged, "case")} merged into case ${into.slice(0, 8)}.`);
   } catch (fault) {
     say(`${merged} of ${chosen.length} merged into case ${into.slice(0, 8)}; then: ${fault.message}`);
   }
@@ -164,7 +166,7 @@ Object.assign(actions, {
   label: (button) => label([$("#detail").dataset.transaction], button.dataset.fraud === "true"),
   labels: async (button) => {
     const ids = marked().map((row) => row.dataset.transaction), isFraud = button.dataset.fraud === "true";
-    const sure = await ask(`Label ${ids.length} transactions ${isFraud ? "fraud" : "genuine"}?`, {wordless: true});
+    const sure = await ask(`Label ${counted(ids.length, "transaction")} ${isFraud ? "fraud" : "genuine"}?`, {wordless: true});
     if (sure === null) return;
     select(() => false);
     await label(ids, isFraud);

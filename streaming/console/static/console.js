@@ -62,6 +62,8 @@ async function rendered(href) {
 
 // --- words on the screen ---
 
+const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+
 let toastEnds;
 
 // What takes it back stands beside what was done, until something else is said.

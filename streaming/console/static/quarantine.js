@@ -1,8 +1,6 @@
 "use strict";
 // Taking records in again: first what would become of them, then why, then the request.
 
-const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
-
 function showTrial(trial) {
   const again = Object.entries(trial.would_be_rejected).map(([reason, count]) => `${count} ${reason.replaceAll("_", " ")}`);
   const facts = [
