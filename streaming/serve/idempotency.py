@@ -1,6 +1,7 @@
 """A write that is sent again under the same `Idempotency-Key` is answered as before, and done once.
 
-Answers are kept for a day in the memory of the server: the newest 4,096 of all tokens, of up to 256 KiB each.
+Answers are kept for a day in the memory of the server: the newest 4,096 of all tokens, of up to 256 KiB each
+and 64 MiB together.
 After a restart, or behind so many others, a key is new, which harms nobody who labels or works on cases: the
 label book knows what it holds, and case events the keys of their writes (`write_key` in the request's state).
 A key whose answer is on its way is never forgotten.
@@ -28,7 +29,7 @@ HEADER, REPLAYED = "Idempotency-Key", "Idempotency-Replayed"
 KEY_PATTERN = r"^[A-Za-z0-9._:-]{1,128}$"
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _KEPT_SECONDS = 86_400.0
-_MOST_KEPT, _MOST_BYTES = 4_096, 1 << 18
+_MOST_KEPT, _MOST_BYTES, _MOST_HELD = 4_096, 1 << 18, 1 << 26
 _KEY = re.compile(KEY_PATTERN)
 _NOT_KEPT = (
     HTTPStatus.UNAUTHORIZED,
@@ -67,6 +68,7 @@ class Idempotency:
     def __init__(self, app: ASGIApp, seconds: Callable[[], float] = time.monotonic) -> None:
         self._app, self._seconds, self._lock = app, seconds, threading.Lock()
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._held = 0  # bytes of answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -137,13 +139,15 @@ class Idempotency:
                 self._kept.pop(key, None)
             else:
                 mine.start = {**start, "headers": list(start["headers"])}
+                self._held += len(mine.body)
 
     def _forget(self) -> None:
         oldest = self._seconds() - _KEPT_SECONDS
         while (found := self._oldest_answered()) is not None:
-            if len(self._kept) < _MOST_KEPT and self._kept[found].at >= oldest:
+            fits = len(self._kept) < _MOST_KEPT and self._held <= _MOST_HELD
+            if fits and self._kept[found].at >= oldest:
                 return
-            del self._kept[found]
+            self._held -= len(self._kept.pop(found).body)
 
     def _oldest_answered(self) -> tuple[str, str] | None:
         """No more keys are on their way than there are connections, so few are passed over."""

@@ -313,6 +313,26 @@ def test_a_key_whose_answer_is_on_its_way_is_not_forgotten(monkeypatch: pytest.M
     assert done.count("slow") == 1
 
 
+def test_kept_answers_take_so_much_memory_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However large the answers are that somebody has sent to them; the newest are kept."""
+    monkeypatch.setattr(idempotency, "_MOST_HELD", 100)
+    who, done = Principal("token:a", "a", {}, 60), list[str]()
+
+    async def app(scope: Scope, _: Receive, send: Send) -> None:
+        done.append(Headers(scope=scope)["idempotency-key"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * 40})
+
+    async def ask() -> None:
+        layer = Idempotency(app)
+        for key in ("k1", "k2", "k3", "k3", "k2", "k1"):
+            await answer_to(layer, key, who)
+        assert layer._held == sum(len(each.body) for each in layer._kept.values()) <= 140
+
+    asyncio.run(ask())
+    assert done == ["k1", "k2", "k3", "k1"]
+
+
 def test_the_server_says_that_it_lives_while_every_thread_is_busy(settings: Settings) -> None:
     server, go_on, sent = server_of(settings, SPEC), threading.Event(), list[Message]()
 
