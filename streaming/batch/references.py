@@ -25,6 +25,7 @@ from schemas.references import RATE, ExchangeRates, ReferenceTable
 from streaming.batch.conversion import MissingRates, converted
 from streaming.delta.table_versions import change_mark
 from streaming.files.delta_table import DeltaTableRows
+from streaming.files.headers import Header
 from streaming.files.opening import DataFile, data_files, is_delta, source_place
 from streaming.service.health import Condition, Health
 from streaming.service.last_read import LastRead
@@ -250,8 +251,18 @@ def _frame(file: DataFile, content: bytes) -> pl.DataFrame:
         table.validate(full=True)
         return pl.DataFrame(table)
     if file.kind == "csv":
-        return pl.read_csv(content, infer_schema=False)
+        return _named_once(pl.read_csv(content, infer_schema=False), content)
     raise ConfigurationError("expected a Delta table, Parquet or CSV", where=str(file.path))
+
+
+def _named_once(rows: pl.DataFrame, content: bytes) -> pl.DataFrame:
+    """Address a heading that stands there twice by its number, as in files of events."""
+    if not rows.width:
+        return rows
+    heading = pl.read_csv(content, infer_schema=False, has_header=False, n_rows=1).row(0)
+    header = Header(tuple(each or "" for each in heading))
+    repeated = len(set(header.columns)) < len(header.columns)
+    return rows.rename(dict(zip(rows.columns, header.unique, strict=True))) if repeated else rows
 
 
 def _with_partition(rows: pl.DataFrame, file: DataFile) -> pl.DataFrame:

@@ -87,7 +87,9 @@ def draft_of(sample: EventSample) -> ContractDraft:
     events = sample.events()
     objects = [event for event in events if event is not None]
     if not objects:
-        raise ConfigurationError("the sample holds no JSON objects", where=sample.name)
+        held = "JSON objects; contracts for Avro or Protobuf are written by hand" if events else "rows"
+        problem = f"the sample holds no {held}"
+        raise ConfigurationError(problem, where=sample.name)
     guesses, left_out = _guesses(facts_of(objects), sample)
     name = re.sub(r"[^a-z0-9_-]+", "-", sample.name.lower().split(".")[0]).strip("-_") or "events"
     draft = ContractDraft(

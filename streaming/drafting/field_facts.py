@@ -115,6 +115,7 @@ def _leaves(value: Any, steps: tuple[str | int, ...], depth: int) -> Iterator[tu
 def _written(steps: tuple[str | int, ...]) -> str | None:
     """Return the path of some steps, None where it would be read in another way."""
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
-    if source_of(path).part != "value" or not path.strip() or path.startswith("value:"):
+    named = any(isinstance(step, str) and step.strip() for step in steps_of(path))
+    if source_of(path).part != "value" or not named or path.startswith("value:"):
         return None
     return path if len(steps) == 1 or steps_of(path) == steps else None

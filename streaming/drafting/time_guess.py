@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import median
+from statistics import median_low
 from typing import Any
 
 from streaming.drafting.field_facts import FieldFacts
@@ -108,7 +108,7 @@ def _joined(fields: Sequence[FieldFacts]) -> Iterator[tuple[float, Guess]]:
 
 def _forms(facts: FieldFacts) -> Iterator[Mapping[str, Any]]:
     if facts.is_number:
-        middle = median(facts.held)
+        middle = median_low(facts.held)  # of two whole numbers the mean may be more than a float holds
         for unit, per_second in _UNITS:
             if _FIRST * per_second <= middle <= _LAST * per_second:
                 yield {"format": "epoch", "unit": unit}

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from schemas.event_formats import FRAME_BYTES
-from schemas.event_paths import steps_of
+from schemas.event_paths import look_up, steps_of
 from schemas.event_sources import Source
-from streaming.events.paths import look_up
 from streaming.events.written_values import UNUSABLE
 
 # Characters that are merely written unescaped, such as tabs, do no harm.

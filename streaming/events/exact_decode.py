@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -13,16 +12,15 @@ from typing import Any, Literal
 
 from schemas.contract import EventContract
 from schemas.event_columns import Column, Reading
-from schemas.event_paths import steps_of
+from schemas.event_paths import look_up, steps_of
 from schemas.event_sources import sources_of
 from schemas.id_fields import IdField
 from streaming.events.beside import NOTHING, Beside, beside_value
 from streaming.events.exact_ids import UnusableIdError, read_id
+from streaming.events.exact_json import json_value
 from streaming.events.exact_money import MoneyError, MoneyReader
 from streaming.events.exact_times import OUT_OF_BOUNDS, TimeReader, UnusableTimeError
 from streaming.events.framing import payload_of
-from streaming.events.json_mend import mend
-from streaming.events.paths import look_up
 from streaming.events.record_formats import key_reader_of, reader_of
 from streaming.events.time_columns import time_bounds
 from streaming.events.where import TOMBSTONE, left_out
@@ -63,9 +61,6 @@ STAMP_AHEAD: tuple[RejectionReason, str] = (
 )
 _INT64 = 2**63
 _BROKEN = re.compile("[\ud800-\udfff]")
-# Characters that are merely written unescaped, such as tabs, do no harm.
-_JSON = json.JSONDecoder(strict=False)
-_BLANK, _OUTLINED = b" \n\r\t", (b"{", b"[", b'"')
 
 
 class RejectedError(Exception):
@@ -260,15 +255,11 @@ def _parse(value: bytes) -> dict[str, Any]:
 
 
 def _loaded(value: bytes) -> Any:
-    text = value.decode("utf-8", "surrogateescape")
-    with contextlib.suppress(ValueError, RecursionError):
-        return _JSON.decode(text)
-    with contextlib.suppress(ValueError):
-        if value.lstrip(_BLANK).startswith(
-            _OUTLINED
-        ):  # a mere word has no outline, and would be mended to {}
-            return _JSON.decode(mend(value).decode("utf-8", "surrogateescape"))
-    raise RejectedError("invalid_utf8" if _BROKEN.search(text) else "malformed_json")
+    try:
+        return json_value(value)
+    except ValueError:
+        broken = _BROKEN.search(value.decode("utf-8", "surrogateescape"))
+        raise RejectedError("invalid_utf8" if broken else "malformed_json") from None
 
 
 def _value(column: Column, read: Reader, value: Any, faults: list[str]) -> Any:

@@ -6,9 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from schemas.event_paths import steps_of
+from schemas.event_paths import look_up, steps_of
 from schemas.schema_texts import SchemaText
-from streaming.events.paths import look_up
 from streaming.events.writer_schemas import UnreadableError, WriterSchemas
 from streaming.events.written_values import UNUSABLE
 

@@ -1,4 +1,4 @@
-"""Values at paths in an event, and the tree that several paths make.
+"""The tree that several paths make.
 
 A key of the event itself that reads like a whole path goes first; a lone `[0]` is never anything else.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,19 +17,6 @@ from streaming.arrays.compilation import Bytes, Ints
 UNWANTED, REFUSED = -1, -2
 BEGIN, END, PLACE, FIELD, OBJECT, ARRAY = range(6)
 FIRST, LAST, PARENT, CLOSING = range(4)
-
-
-def look_up(event: dict[str, Any], path: str, steps: Sequence[str | int]) -> Any:
-    """Return the value at a path, None where there is none."""
-    if len(steps) == 1 or path in event:
-        return event.get(path)
-    found: Any = event
-    for step in steps:
-        if isinstance(step, int):
-            found = found[step] if isinstance(found, list) and step < len(found) else None
-        else:
-            found = found.get(step) if isinstance(found, dict) else None
-    return found
 
 
 class PathTree(NamedTuple):

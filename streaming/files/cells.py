@@ -61,12 +61,14 @@ class CellReader(NamedTuple):
             and thousands are not set apart.
         judged: JSON type that a condition expects, by field.
         strict: refuse a cell of text that does not hold what it should; it stays text otherwise.
+        local: the zone of times whose format says none.
     """
 
     time_format: str
     decimal: DecimalSign | None = None
     judged: Mapping[str, str] = {}
     strict: bool = True
+    local: str | None = None
 
     @classmethod
     def of(
@@ -75,7 +77,8 @@ class CellReader(NamedTuple):
         """Return the reader of what a contract describes."""
         kinds = {} if contract.wanted is None else _kinds(contract.wanted)
         # What `where` leaves out may hold anything.
-        return cls(contract.event_time.format, decimal, kinds, strict and contract.where is None)
+        strict, time = strict and contract.where is None, contract.event_time
+        return cls(time.format, decimal, kinds, strict, time.zone if time.is_local else None)
 
     def read(self, values: pa.Array, name: str, column: Column | None) -> pa.Array | Quoted:
         """Return the JSON text of each value, `null` for none; or texts that need quotes alone.
@@ -106,6 +109,8 @@ class CellReader(NamedTuple):
             raise ConfigurationError(
                 "the file holds timestamps, the contract wants numbers", key="event_time"
             )
+        if form == self.time_format and self.local is not None and values.type.tz is not None:
+            values = pc.local_timestamp(values.cast(pa.timestamp(values.type.unit, self.local)))
         return strings(time_text(values, form))
 
     def _from_text(self, texts: pa.Array, json_type: str | None) -> pa.Array | Quoted:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +49,7 @@ class CsvRows:
         Raises:
             ConfigurationError: it cannot be read; file and line are named.
         """
-        self._passing = passing = _Passing(keep_torn=keep_torn)
+        self._passing = passing = _Passing(keep_torn=keep_torn, last=self._mark())
         done = 0
         try:
             for batch in self._opened(wanted, passing):
@@ -54,6 +57,7 @@ class CsvRows:
                 done = int(places[-1]) if len(places) else done
                 columns = [pa.array(passing.rows(places)), *(self._cells(batch[name]) for name in wanted)]
                 yield pa.RecordBatch.from_arrays(columns, ["row", *wanted])
+            self._check_ended(passing)
         except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as fault:
             raise self._placed(str(fault)) from fault
 
@@ -65,7 +69,8 @@ class CsvRows:
     def _opened(self, wanted: Sequence[str], passing: _Passing) -> Iterator[pa.RecordBatch]:
         if not self.dialect.header.columns:
             return
-        with open_bytes(self.path) as file:
+        with open_bytes(self.path) as opened:
+            file = _Ended(opened, self._last_row(passing.last))
             convert = pa_csv.ConvertOptions(
                 include_columns=list(wanted),
                 column_types=dict.fromkeys(wanted, pa.binary()),
@@ -112,6 +117,26 @@ class CsvRows:
             invalid_row_handler=passing.judge,
         )
 
+    def _mark(self) -> str:
+        """Return a row of another length than the heading's, which is put after the last one."""
+        mark = "\x1f" if self.dialect.delimiter == "\x1e" else "\x1e"
+        return mark if len(self.dialect.header.columns) > 1 else f"{mark}{self.dialect.delimiter}{mark}"
+
+    def _last_row(self, mark: str) -> bytes:
+        codec = self.dialect.encoding.codec
+        if codec in ("utf-16", "utf-32"):
+            with open_bytes(self.path) as file:
+                codec += "-le" if file.read(2) == codecs.BOM_UTF16_LE else "-be"
+        return f"\n{mark}".encode(_ARROW_CODEC.get(codec, codec))
+
+    def _check_ended(self, passing: _Passing) -> None:
+        """Refuse a quote that nothing closes: Arrow takes all rows after it for one cell."""
+        if passing.ended or not self.dialect.header.columns:
+            return
+        line = self.dialect.never_closed(self.path)
+        problem = "a quote is opened in this row and never closed, so what follows is no row: close it"
+        raise ConfigurationError(problem, where=str(self.path) if line is None else f"{self.path}:{line}")
+
     def _placed(self, problem: str) -> ConfigurationError:
         if not _TORN.search(problem):
             return ConfigurationError(f"cannot be read: {problem}", where=str(self.path))
@@ -123,17 +148,41 @@ class CsvRows:
         return ConfigurationError(f"cannot be read: {problem}", where=str(self.path))
 
 
+class _Ended(io.RawIOBase):
+    """A stream with something put after its end."""
+
+    def __init__(self, stream: BinaryIO, end: bytes) -> None:
+        self._stream, self._end = stream, end
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        # In one piece with what it ends: a row may lie in two blocks and in no more.
+        piece = self._stream.read(size)
+        room = len(self._end) if size < 0 else size - len(piece)
+        end, self._end = self._end[:room], self._end[room:]
+        return piece + end
+
+
 @dataclass
 class _Passing:
-    """What is passed over, by its place among the lines that are not empty: torn rows, lines of blanks."""
+    """What is passed over, by its place among the lines that are not empty: torn rows, lines of blanks.
+
+    The row `last`, which is put after all others, says that the table has `ended`.
+    """
 
     keep_torn: bool
+    last: str = ""
+    ended: bool = False
     torn: list[int] = field(default_factory=list)
     blank: list[int] = field(default_factory=list)
 
     def judge(self, row: pa_csv.InvalidRow) -> str:
         place = row.number - 1  # the heading is counted as a row there
-        if not row.text.strip():
+        if row.text == self.last:
+            self.ended = True
+        elif not row.text.strip():
             self.blank.append(place)
         elif self.keep_torn:
             self.torn.append(place)

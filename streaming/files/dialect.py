@@ -7,6 +7,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -20,6 +21,7 @@ DecimalSign = Literal[".", ","]
 
 _SAMPLE_BYTES = 1 << 18
 _SAMPLE_ROWS = 500
+_ANY_LENGTH = (1 << 31) - 1
 _USUAL = (",", ";", "\t", "|")
 _NEVER = frozenset("\0\r\n\"'_-./\\()[]{}@?!%&*+<>=")
 _NAMES = {"\t": "tab", " ": "blank"}
@@ -53,7 +55,7 @@ class TextOptions:
         if self.encoding is not None:
             try:
                 "".encode(self.encoding)
-            except LookupError:
+            except (LookupError, UnicodeError):
                 raise ConfigurationError(
                     f"no encoding {self.encoding!r}; expected a name such as utf-8 or cp1252",
                     where="--encoding",
@@ -62,6 +64,12 @@ class TextOptions:
             raise ConfigurationError("expected . or ,", where="--decimal")
         if self.delimiter is not None and not _is_one_byte(self.character):
             raise ConfigurationError("expected one character, or tab", where="--delimiter")
+
+    def idle(self, path: Path) -> tuple[str, ...]:
+        """Return what is to be said where a file is not CSV: nothing unless something was named."""
+        if self == TextOptions():
+            return ()
+        return (f"{path}: is no CSV, so --encoding, --delimiter and --decimal change nothing",)
 
     @property
     def character(self) -> str | None:
@@ -112,7 +120,7 @@ class Dialect:
 
     def rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
         """Read the rows below the heading, each with the line that it begins in; blank ones are left out."""
-        with open_bytes(path) as file:
+        with open_bytes(path) as file, _cells_of_any_length():
             text = io.TextIOWrapper(file, self.encoding.codec, errors="replace", newline="")
             for _ in range(self.before):
                 text.readline()
@@ -124,6 +132,33 @@ class Dialect:
                         yield line + self.before + 1, cells
                     heading = False
                 line = reader.line_num
+
+    def never_closed(self, path: Path) -> int | None:
+        """Return the line of the row in which a quote is opened that nothing closes, None without one."""
+        with open_bytes(path) as file, _cells_of_any_length():
+            text = io.TextIOWrapper(file, self.encoding.codec, errors="replace", newline="")
+            for _ in range(self.before):
+                text.readline()
+            reader, line = _reader(text, self.delimiter, self.quoting, strict=True), 0
+            while True:
+                try:
+                    next(reader)
+                except StopIteration:
+                    return None
+                except csv.Error as fault:  # others say that quotes are within a cell, which does no harm
+                    if "end of data" in str(fault):
+                        return line + self.before + 1
+                line = reader.line_num
+
+
+@contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    """Python's reader refuses cells that Arrow's has read."""
+    before = csv.field_size_limit(_ANY_LENGTH)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def dialect_of(
@@ -224,13 +259,14 @@ def _read(text: str, delimiter: str, quoting: Quoting) -> _Reading:
     return _Reading(delimiter, quoting, rows)
 
 
-def _reader(lines: Iterable[str], delimiter: str, quoting: Quoting) -> _csv.Reader:
+def _reader(lines: Iterable[str], delimiter: str, quoting: Quoting, *, strict: bool = False) -> _csv.Reader:
     return csv.reader(
         lines,
         delimiter=delimiter,
         quotechar=quoting.quote,
         escapechar=quoting.escape,
         doublequote=quoting.escape is None,
+        strict=strict,
     )
 
 

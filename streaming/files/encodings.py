@@ -74,6 +74,11 @@ def encoding_of(path: Path, named: str | None = None) -> Encoding:
     return Encoding(codec or "utf-8", beyond.broken > 0)
 
 
+def marked_codec(head: bytes) -> str | None:
+    """Return the codec that the first bytes of a text name by their mark, None without one."""
+    return next((codec for mark, codec in _MARKS if head.startswith(mark)), None)
+
+
 def _whole(path: Path, codec: str) -> Encoding:
     decoder, done = codecs.getincrementaldecoder(codec)(), 0
     try:
@@ -94,7 +99,7 @@ def _whole(path: Path, codec: str) -> Encoding:
 def _marked(path: Path) -> str | None:
     with open_bytes(path) as file:
         head = file.read(4096)
-    marked = next((codec for mark, codec in _MARKS if head.startswith(mark)), None)
+    marked = marked_codec(head)
     return _wide(head) if marked is None and b"\0" in head else marked
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -50,7 +50,8 @@ class EventFile:
 
     Attributes:
         path: as it was given.
-        said: what was found out about how its text is written, a line for each file of CSV.
+        said: what was found out about how its text is written, a line for each file of CSV; of others that
+            options change nothing, where some are given.
         rows: how many it holds, None where only reading it would tell.
         version: of a Delta table, None for files.
         identity: what tells a Delta table, whatever its version, from others; None for files.
@@ -113,10 +114,12 @@ def open_events(
         ConfigurationError: there is no such file, its ending is unknown, or a column is missing.
     """
     if is_delta(path):
-        return _delta(path, contract, beside, version)
+        return replace(_delta(path, contract, beside, version), said=options.idle(path))
     wanted = _WantedFields(contract, options, tuple(beside), strict)
-    parts = [_READERS[each.kind](each, wanted) for each in data_files(path)]
-    said = tuple(f"{part.path}: {part.said}" for part in parts if part.said)
+    files = data_files(path)
+    parts = [_READERS[each.kind](each, wanted) for each in files]
+    found = tuple(f"{part.path}: {part.said}" for part in parts if part.said)
+    said = found if files[0].kind == "csv" else options.idle(path)
     counts = [part.rows for part in parts]
     rows = None if None in counts else sum(each or 0 for each in counts)
     return EventFile(path, said, rows, None, None, partial(_chained, [part.read for part in parts]), options)

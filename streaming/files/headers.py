@@ -25,14 +25,14 @@ class Header:
 
     @cached_property
     def unique(self) -> tuple[str, ...]:
-        """A name of its own for each column, in order."""
+        """A name of its own for each column, in order: numbers again where one is called `name#1` anyway."""
         seen: dict[str, int] = {}
         names: list[str] = []
         for name in self.columns:
             seen[name] = seen.get(name, 0) + 1
             repeated = self.columns.count(name) > 1
             names.append(f"{name}#{seen[name]}" if repeated else name)
-        return tuple(names)
+        return tuple(names) if len(set(names)) == len(names) else Header(tuple(names)).unique
 
     def check(self, wanted: Iterable[str], where: str) -> None:
         """Refuse a table that lacks a column, or holds several of its name.
@@ -47,7 +47,10 @@ class Header:
                 raise ConfigurationError(self._absence(name), where=where)
 
     def _absence(self, name: str) -> str:
-        places = [place for place, each in enumerate(self.columns, 1) if each == name]
+        called = zip(self.columns, self.unique, strict=True)
+        places = [
+            place for place, (own, unique) in enumerate(called, 1) if name in (own, unique.rpartition("#")[0])
+        ]
         if not places:
             return f"no column {name!r}; {nearest(name, self.unique)}"
         numbered = [f"{self.unique[place - 1]!r} (column {place})" for place in places]

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from schemas.errors import ConfigurationError
+from streaming.files.encodings import marked_codec
 from streaming.files.opening import open_bytes
 
 _PIECE = 1 << 20
 _LONGEST_LINE = 1 << 20
+_LONGEST_MARK = 4
 _BLANK = " \t\r\n"
-_DECODER = json.JSONDecoder()
+# Characters that are merely written unescaped, such as tabs, do no harm.
+_DECODER = json.JSONDecoder(strict=False)
 
 
 class Record(NamedTuple):
@@ -34,12 +37,23 @@ def json_records(path: Path) -> Iterator[Record]:
     """Read the records of a file one by one; those of lines that are no JSON are left to who reads them.
 
     Raises:
-        ConfigurationError: text that is neither lines nor an array; file, line and column are named.
+        ConfigurationError: text that is neither lines nor an array; file, line and column are named. Or its
+            mark says that it is not UTF-8.
     """
+    _check_is_utf8(path)
     with open_bytes(path) as file:
         of_lines = _is_of_lines(file)
     with open_bytes(path) as file:
         yield from _lines(file) if of_lines else _sequence(file, path)
+
+
+def _check_is_utf8(path: Path) -> None:
+    """What a mark says can be said better than what a parser makes of the text."""
+    with open_bytes(path) as file:
+        codec = marked_codec(file.read(_LONGEST_MARK))
+    if codec not in (None, "utf-8-sig"):
+        problem = f"is text in {codec}, and JSON is UTF-8: convert it, as by iconv -f {codec} -t utf-8"
+        raise ConfigurationError(problem, where=str(path))
 
 
 def _is_of_lines(file: BinaryIO) -> bool:

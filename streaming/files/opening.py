@@ -141,13 +141,22 @@ def kind_of(path: Path) -> Kind:
 
 def open_bytes(path: Path) -> BinaryIO:
     """Open a file for reading what it holds: gzip, zstd and bzip2 are recognised by their first bytes."""
-    with path.open("rb") as file:
-        head = file.read(4)
-    compression = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+    compression = _compression(path)
     if compression is None:
         return path.open("rb")
     stream = pa.input_stream(str(path), compression=compression)
     return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream), 1 << 20))
+
+
+def is_packed(path: Path) -> bool:
+    """Return whether a file's first bytes are those of gzip, zstd or bzip2."""
+    return _compression(path) is not None
+
+
+def _compression(path: Path) -> str | None:
+    with path.open("rb") as file:
+        head = file.read(4)
+    return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 
 def _check_no_log_above(path: Path) -> None:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from schemas.errors import ConfigurationError
 from schemas.event_paths import steps_of
+from streaming.files.opening import is_packed
 
 
 class ParquetRows:
@@ -18,6 +19,7 @@ class ParquetRows:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            _check_not_packed(path)
             with _opened(path) as file:
                 self.schema: pa.Schema = file.schema_arrow
                 self.count = int(file.metadata.num_rows)
@@ -50,6 +52,12 @@ class ParquetRows:
             for leaf in self._leaves
             if any(leaf == each or leaf.startswith(f"{each}.") for each in columns)
         ]
+
+
+def _check_not_packed(path: Path) -> None:
+    if is_packed(path):
+        problem = "Parquet that is packed once more is not read: unpack it, as by gzip -d"
+        raise ConfigurationError(problem, where=str(path))
 
 
 def _opened(path: Path) -> pq.ParquetFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
@@ -12,7 +13,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from streaming.files.cells import number_token, text_cells
+from schemas.errors import ConfigurationError
+from streaming.arrays.iso_times import iso_text
+from streaming.events.exact_json import json_value
+from streaming.files.cells import CellError, number_token, text_cells
 from streaming.files.csv_rows import CsvRows
 from streaming.files.delta_table import DeltaTableRows
 from streaming.files.dialect import DecimalSign, TextOptions, dialect_of
@@ -41,8 +45,22 @@ def raw_rows(path: Path, options: TextOptions) -> Iterator[dict[str, Any] | None
 
 def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
     for batch in batches:
-        for row in batch.to_pylist():
-            yield {name: _as_json(value) for name, value in row.items()}
+        columns = {
+            name: _values(each, name) for name, each in zip(batch.schema.names, batch.columns, strict=True)
+        }
+        yield from (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+
+
+def _values(column: pa.Array, name: str) -> list[Any]:
+    """Times are written without a detour by Python's, which end with the year 9999."""
+    if pa.types.is_timestamp(column.type):
+        return list(iso_text(column).to_pylist())
+    try:
+        return [_as_json(value) for value in column.to_pylist()]
+    except (OverflowError, ValueError) as fault:
+        raise ConfigurationError(
+            f"column {name!r} holds {column.type} that no calendar has: {fault}"
+        ) from None
 
 
 def _parquet(file: DataFile, _: TextOptions) -> Iterator[dict[str, Any]]:
@@ -52,13 +70,21 @@ def _parquet(file: DataFile, _: TextOptions) -> Iterator[dict[str, Any]]:
 
 def _csv(file: DataFile, options: TextOptions) -> Iterator[dict[str, Any]]:
     dialect = dialect_of(file.path, options)
-    names = dialect.header.unique
-    for batch in CsvRows(file.path, dialect).batches(names):
+    names, source = dialect.header.unique, CsvRows(file.path, dialect)
+    for batch in source.batches(names):
         for first in range(0, batch.num_rows, _BATCH_ROWS):
             part = batch.slice(first, _BATCH_ROWS)
-            columns = {name: _typed(text_cells(part[name]).to_pylist(), dialect.decimal) for name in names}
+            columns = {name: _typed(_texts(source, part, name), dialect.decimal) for name in names}
             rows = zip(*columns.values(), strict=True)
             yield from ({**file.partition, **dict(zip(names, row, strict=True))} for row in rows)
+
+
+def _texts(source: CsvRows, rows: pa.RecordBatch, name: str) -> list[str | None]:
+    try:
+        return list(text_cells(rows[name]).to_pylist())
+    except CellError as fault:
+        place = source.place_of(rows["row"][fault.row].as_py())
+        raise ConfigurationError(f"column {name!r} {fault.problem}", where=place) from None
 
 
 def _typed(cells: list[str | None], decimal: DecimalSign | None) -> list[Any]:
@@ -81,8 +107,8 @@ def _json(file: DataFile, _: TextOptions) -> Iterator[dict[str, Any] | None]:
 def parsed_object(value: bytes) -> dict[str, Any] | None:
     """Return the object that a record holds, None where it holds none."""
     try:
-        found = json.loads(value)
-    except (ValueError, RecursionError):
+        found = json_value(value.removeprefix(codecs.BOM_UTF8))
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 

@@ -13,13 +13,13 @@ import orjson
 
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, nearest
-from schemas.event_paths import steps_of
+from schemas.event_paths import Steps, look_up, steps_of
+from streaming.events.exact_json import json_value
+from streaming.events.json_mend import mend
 from streaming.files.table_rows import key_fields, names_of
 
 _LONG_NUMBER = re.compile(rb"\d{19}")
 _NOWHERE = object()
-
-Steps = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,21 @@ class RecordReader:
             if self._strict:
                 raise
             return EventRecord(None, value, (None,) * len(self._beside))
-        beside = tuple(_value(parsed, *each) for each in self._beside)
+        try:
+            return self._event(parsed, value, where)
+        except RecursionError:
+            # Mended, what is nested deeper than that is an empty object, which fits no field either.
+            return self._event(json_value(mend(value)), value, where)
+
+    def _event(self, parsed: dict[str, Any], value: bytes, where: str) -> EventRecord:
+        beside = tuple(look_up(parsed, *each) for each in self._beside)
         if parsed.keys() == self._roots:
             return EventRecord(self._key_of(parsed), value, beside)
         self._check_required(parsed, where)
-        event = self._picked(parsed)
-        return EventRecord(
-            self._key_of(parsed), json.dumps(event, ensure_ascii=False).encode(errors="surrogatepass"), beside
-        )
+        return EventRecord(self._key_of(parsed), _written(self._picked(parsed)), beside)
 
     def _key_of(self, event: Mapping[str, Any]) -> bytes | None:
-        found = ([_value(event, *each) for each in names] for names in self._key)
+        found = ([look_up(event, *each) for each in names] for names in self._key)
         parts = [next((each for each in values if each is not None), None) for values in found]
         if any(each is None for each in parts):
             return None
@@ -82,13 +86,13 @@ class RecordReader:
     def _check_required(self, event: Mapping[str, Any], where: str) -> None:
         for name in self._required:
             names = self._names[name]
-            if all(_reached(event, each, self._paths[each]) is _NOWHERE for each in names):
+            if all(look_up(event, each, self._paths[each], _NOWHERE) is _NOWHERE for each in names):
                 raise ConfigurationError(_absence(event, name, self._paths[name]), where=where)
 
     def _picked(self, event: Mapping[str, Any]) -> dict[str, Any]:
         picked: dict[str, Any] = {}
         for name, steps in self._paths.items():
-            found = _reached(event, name, steps)
+            found = look_up(event, name, steps, _NOWHERE)
             if found is not _NOWHERE:
                 _put(picked, (name,) if name in event else steps, found)
         return picked
@@ -99,44 +103,48 @@ def _parsed(value: bytes, where: str) -> dict[str, Any]:
     exact = _LONG_NUMBER.search(value) is not None
     try:
         parsed = json.loads(value) if exact else orjson.loads(value)
-    except json.JSONDecodeError as fault:
-        raise ConfigurationError(f"column {fault.colno}: not JSON: {fault.msg}", where=where) from None
-    except ValueError as fault:
-        raise ConfigurationError(f"not JSON: {fault}", where=where) from None
+    except (ValueError, RecursionError) as fault:
+        parsed = _read_as_a_run_reads_it(value, fault, where)
     if not isinstance(parsed, dict):
         raise ConfigurationError("expected a JSON object", where=where)
     return parsed
 
 
-def _reached(event: Mapping[str, Any], name: str, steps: Steps) -> Any:
-    if name in event:
-        return event[name]
-    found: Any = event
-    for step in steps:
-        if isinstance(step, int):
-            found = found[step] if isinstance(found, list) and step < len(found) else _NOWHERE
-        else:
-            found = found.get(step, _NOWHERE) if isinstance(found, dict) else _NOWHERE
-    return found
+def _read_as_a_run_reads_it(value: bytes, fault: Exception, where: str) -> Any:
+    """What is wrong with one value costs its field, in a file as on a topic."""
+    try:
+        return json_value(value)
+    except ValueError:
+        column = f"column {fault.colno}: " if isinstance(fault, json.JSONDecodeError) else ""
+        problem = fault.msg if isinstance(fault, json.JSONDecodeError) else str(fault)
+        raise ConfigurationError(f"{column}not JSON: {problem}", where=where) from None
 
 
-def _value(event: Mapping[str, Any], name: str, steps: Steps) -> Any:
-    found = _reached(event, name, steps)
-    return None if found is _NOWHERE else found
+def _written(event: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(event, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        # Escaped, a broken character stays one; its bytes would be three of them.
+        return json.dumps(event).encode()
 
 
 def _absence(event: Mapping[str, Any], name: str, steps: Steps) -> str:
-    for end in range(len(steps) - 1, 0, -1):
-        above = _reached(event, "", steps[:end])
-        if above is not _NOWHERE and not isinstance(above, dict | list):
+    above: Any = event
+    for step in steps[:-1]:
+        above = (dict(enumerate(above)) if isinstance(above, list) else above).get(step, {})
+        if not isinstance(above, dict | list):
             return f"field {name!r} lies in something that is no object"
-    return f"no field {name!r}; {nearest(name, _leaves(event, ''))}"
+    return f"no field {name!r}; {nearest(name, leaf_names(event))}"
 
 
-def _leaves(event: Mapping[str, Any], prefix: str) -> list[str]:
-    names = []
-    for name, value in event.items():
-        names += _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
+def leaf_names(event: Mapping[str, Any]) -> list[str]:
+    """Return the paths of what an event holds, but for what lies in arrays."""
+    names: list[str] = []
+    inside = [("", event)]  # no recursion: nobody bounds how deep a record goes
+    while inside:
+        prefix, each = inside.pop()
+        inside += [(f"{prefix}{name}.", value) for name, value in each.items() if isinstance(value, dict)]
+        names += [prefix + name for name, value in each.items() if not isinstance(value, dict)]
     return names
 
 

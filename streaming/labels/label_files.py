@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import ConfigurationError, nearest
+from schemas.event_paths import look_up, steps_of
 from schemas.label import GIVEN, LABEL_REJECTS
 from streaming.files.csv_rows import CsvRows
 from streaming.files.delta_table import DeltaTableRows
@@ -21,6 +23,8 @@ from streaming.files.dialect import FOUND, TextOptions, dialect_of
 from streaming.files.json_records import json_records
 from streaming.files.opening import DataFile, Kind, data_files, is_delta
 from streaming.files.parquet_rows import ParquetRows
+from streaming.files.record_events import leaf_names
+from streaming.files.table_rows import leads_somewhere, value_at
 from streaming.kafka.sending import Report
 from streaming.labels.book import LabelBook, Recorded, rejects_table
 from streaming.labels.label_parsing import UNKNOWN_DECIDER, json_columns, parse_labels
@@ -33,7 +37,7 @@ Said = tuple[pl.DataFrame, pl.DataFrame]
 
 @dataclass(frozen=True)
 class LabelColumns:
-    """Which column of a file says what.
+    """Which column of a file says what, or which path leads to it in nested ones.
 
     A column that is named must be there. Those left out are taken when the file has them under the label's
     own name; `fraud_type` serves as a kind too.
@@ -49,15 +53,22 @@ class LabelColumns:
         """Return the columns that are named, by the label's field."""
         return {name: column for name, column in vars(self).items() if column is not None}
 
-    def within(self, path: Path | Place, present: Collection[str]) -> dict[str, str]:
+    def within(
+        self, path: Path | Place, present: Collection[str], leads: Callable[[str], bool] | None = None
+    ) -> dict[str, str]:
         """Return the file's column by the label's field.
+
+        Args:
+            path: of the file.
+            present: names of its columns.
+            leads: whether a path that is none of them leads to values in one.
 
         Raises:
             ConfigurationError: a column is absent; the nearest one is suggested.
         """
         named = self.named()
         for column in named.values():
-            if column not in present:
+            if column not in present and not (leads and leads(column)):
                 raise ConfigurationError(f"no column {column!r}; {nearest(column, present)}", where=str(path))
         for name, usual in _USUAL:
             if usual in present:
@@ -123,11 +134,13 @@ def import_labels(
 def _said(
     path: Path, columns: LabelColumns, options: TextOptions, on_say: Callable[[str], None]
 ) -> Iterator[Said]:
-    if is_delta(path):
+    files = [] if is_delta(path) else data_files(path)
+    for line in () if files and files[0].kind == "csv" else options.idle(path):
+        on_say(line)
+    if not files:
         yield from _table(DeltaTableRows(path), columns)
-        return
     done = 0
-    for file in data_files(path):
+    for file in files:
         last = 0
         for said, unreadable in _READERS[file.kind](file, columns, options, on_say):
             for each in (said, unreadable):
@@ -151,13 +164,14 @@ def _parquet(
     file: DataFile, columns: LabelColumns, _: TextOptions, __: Callable[[str], None]
 ) -> Iterator[Said]:
     source = ParquetRows(file.path)
-    fields = columns.within(file.path, [*source.schema.names, *file.partition])
+    names = [*source.schema.names, *file.partition]
+    fields = columns.within(file.path, names, partial(leads_somewhere, source.schema))
     wanted = sorted(set(fields.values()))
     yield from _numbered(source.batches(wanted, _BATCH_ROWS), fields, file)
 
 
 def _table(table: DeltaTableRows, columns: LabelColumns) -> Iterator[Said]:
-    fields = columns.within(table.place, table.schema.names)
+    fields = columns.within(table.place, table.schema.names, partial(leads_somewhere, table.schema))
     yield from _numbered(table.in_order(("decided_at",), _BATCH_ROWS, fields.values()), fields)
 
 
@@ -194,19 +208,26 @@ def _torn(rows: Sequence[int]) -> pl.DataFrame:
 
 
 def _json(file: DataFile, columns: LabelColumns, _: TextOptions, __: Callable[[str], None]) -> Iterator[Said]:
-    fields = columns.within(file.path, _names(file.path) or columns.named().values())
+    names = _names(file.path, columns.named().values())
+    fields = columns.within(file.path, names or columns.named().values())
     records = json_records(file.path)
     while batch := list(islice(records, _BATCH_ROWS)):
         yield json_columns([each.value for each in batch], [each.number for each in batch], fields)
 
 
-def _names(path: Path) -> list[str]:
-    """Return every field name in a file of JSON: any record may leave some out."""
+def _names(path: Path, wanted: Collection[str]) -> list[str]:
+    """Return every field name in a file of JSON, and of some paths those that lead to values.
+
+    Any record may leave some out.
+    """
     names: dict[str, None] = {}
+    paths = [(each, steps_of(each), _ABSENT) for each in wanted]
     for record in json_records(path):
         with suppress(orjson.JSONDecodeError):
-            label = orjson.loads(record.value)
-            names.update(dict.fromkeys(label if isinstance(label, dict) else ()))
+            parsed = orjson.loads(record.value)
+            label = parsed if isinstance(parsed, dict) else {}
+            names.update(dict.fromkeys([*label, *leaf_names(label)]))
+            names.update(dict.fromkeys(each[0] for each in paths if look_up(label, *each) is not _ABSENT))
     return list(names)
 
 
@@ -220,10 +241,11 @@ def known_rows(path: Path) -> int | None:
 
 
 def _picked(rows: pa.RecordBatch | pa.Table, fields: dict[str, str], numbers: pl.Series) -> pl.DataFrame:
-    columns = {name: pl.Series(name, rows[column]) for name, column in fields.items()}
+    columns = {name: pl.Series(name, value_at(rows, column)) for name, column in fields.items()}
     return pl.DataFrame({"source_position": numbers, **columns})
 
 
+_ABSENT = object()
 _NONE = pl.DataFrame(LABEL_REJECTS.empty_table())
 _READERS: dict[
     Kind, Callable[[DataFile, LabelColumns, TextOptions, Callable[[str], None]], Iterator[Said]]

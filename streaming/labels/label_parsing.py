@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from schemas.documents import clipped
 from schemas.errors import ConfigurationError
+from schemas.event_paths import Steps, look_up, steps_of
 from schemas.label import GIVEN, LABEL_FIELDS
 from streaming.labels.book import rejects_table
 
@@ -86,16 +87,17 @@ def json_columns(
     Args:
         values: one object each.
         positions: their rows or offsets.
-        fields: name in the object by name in the label; unknown fields of the object are passed over.
+        fields: path in the object by name in the label; unknown fields of the object are passed over.
 
     Returns:
         Columns for `parse_labels`, all text, and positions with reasons of the values that hold no label.
     """
+    paths = [(name, path, steps_of(path)) for name, path in fields.items()]
     kept: list[tuple[Any, ...]] = []
     rejected: list[tuple[int, str]] = []
     for position, value in zip(positions, values, strict=True):
         try:
-            kept.append((position, *_cells(value, fields)))
+            kept.append((position, *_cells(value, paths)))
         except ValueError as fault:
             rejected.append((position, str(fault)))
     schema = {"source_position": pl.Int64, **dict.fromkeys(fields, pl.String)}
@@ -105,7 +107,7 @@ def json_columns(
     )
 
 
-def _cells(value: bytes | None, fields: dict[str, str]) -> list[str | None]:
+def _cells(value: bytes | None, paths: Sequence[tuple[str, str, Steps]]) -> list[str | None]:
     if value is None:
         raise ValueError("no value")
     try:
@@ -114,7 +116,7 @@ def _cells(value: bytes | None, fields: dict[str, str]) -> list[str | None]:
         raise ValueError(f"not JSON: {fault}") from None
     if not isinstance(label, dict):
         raise ValueError("expected a JSON object")
-    return [_cell(label.get(field), name, field) for name, field in fields.items()]
+    return [_cell(look_up(label, path, steps), name, path) for name, path, steps in paths]
 
 
 def _cell(value: Any, name: str, field: str) -> str | None:

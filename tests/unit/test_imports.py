@@ -25,7 +25,7 @@ BY_WAY_OF_OTHERS = {
     "tests/unit/streaming/serve/test_alerts_api.py": "asked over HTTP, put together by tests.served",
 }
 # A reader has to know what a package imports; decision 0042 says what the numbers were and when they rise.
-MOST_PACKAGES, MOST_IMPORTS = 39, 276
+MOST_PACKAGES, MOST_IMPORTS = 39, 277
 # The command line offers the benchmarks, too.
 EXCEPTIONS = {("streaming/cli/bench.py", "benchmarks")}
 

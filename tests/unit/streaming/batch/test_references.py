@@ -359,6 +359,18 @@ def test_a_file_that_is_gone_after_it_was_listed_is_a_condition(tmp_path: Path) 
     assert references.pins() == before
 
 
+def test_a_heading_that_stands_there_twice_goes_by_number_and_is_refused_by_its_bare_name(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("merchant_id,risk,tier,risk\nm1,0.5,low,0.9\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"no column 'risk'; did you mean 'risk#[12]'"):
+        References(contract(path, since=None))
+    columns = {"merchant_risk": {"field": "risk#2", "type": "float"}, "tier": {"field": "tier"}}
+    joined = References(contract(path, since=None, columns=columns)).join(decoded([("m1", 0)]))
+    assert joined.select(["merchant_risk", "tier"]).to_pylist() == [{"merchant_risk": 0.9, "tier": "low"}]
+
+
 def test_damaged_parquet_is_a_condition_and_ends_nothing(tmp_path: Path) -> None:
     path = tmp_path / "merchants.parquet"
     pl.DataFrame({"merchant_id": ["m1", "m2"], "risk": [0.5, 0.7], "tier": ["low", "high"]}).write_parquet(

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -75,6 +77,27 @@ def test_a_draft_loads_and_accepts_what_it_says(tmp_path: Path, events: list[Any
     found = check_sample(FileSample(path, 1_000), contract)
     assert (found.accepted, found.records) == (draft.accepted, len(events))
     assert found.accepted + sum(found.rejected.values()) == found.records
+
+
+def test_a_file_that_cannot_be_drafted_from_is_named_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.csv"
+    path.write_bytes("id,memo\n1,déjà\n2,mañana\n".encode() + b"3,d\xe9\n")
+    with pytest.raises(ConfigurationError, match=r"mixed\.csv:4: column 'memo' holds broken characters"):
+        draft_of(FileSample(path, 10))
+    far = pa.array([2**62], pa.timestamp("us"))
+    pq.write_table(pa.table({"at": far, "amount": [1], "card": ["a"]}), tmp_path / "far.parquet")
+    with pytest.raises(ConfigurationError, match="no field reads as an event time"):
+        draft_of(FileSample(tmp_path / "far.parquet", 10))
+    (tmp_path / "none.csv").write_text("id,ts\n")
+    with pytest.raises(ConfigurationError, match=r"none\.csv: the sample holds no rows"):
+        draft_of(FileSample(tmp_path / "none.csv", 10))
+
+
+def test_names_that_read_like_places_and_numbers_beyond_floats_end_no_draft(tmp_path: Path) -> None:
+    odd = [{**each, "[0]": f"k{row % 3}", "n": 10**400 + row} for row, each in enumerate(payments())]
+    draft = drafted(tmp_path / "odd.jsonl", odd)
+    assert draft.accepted == len(odd)
+    assert "[0]" not in draft.text()
 
 
 def payments(count: int = 60) -> list[dict[str, Any]]:

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.contract import EventContract
-from schemas.event_paths import steps_of
+from schemas.event_paths import look_up, steps_of
 from streaming.events.decode import decode
 from streaming.events.exact_decode import ExactDecoder
-from streaming.events.paths import CLOSING, FIELD, FIRST, LAST, PLACE, look_up, tree_of
+from streaming.events.paths import CLOSING, FIELD, FIRST, LAST, PLACE, tree_of
 from tests.unit.streaming.events.test_decode import NOW, check_against_exact, contract, event, one, records
 
 AT = {"field": "created", "format": "epoch", "unit": "s"}

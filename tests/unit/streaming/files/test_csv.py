@@ -21,7 +21,9 @@ from schemas.loading import parse_document
 from streaming.drafting.sample import FileSample
 from streaming.files.dialect import FOUND, TextOptions, dialect_of
 from streaming.files.event_files import EventFile, open_events
+from streaming.files.headers import Header
 from streaming.files.opening import open_bytes
+from streaming.files.raw_rows import raw_rows
 
 CONTRACT = parse_document(
     {
@@ -192,6 +194,32 @@ def test_repeated_headings_go_by_number_or_are_refused_by_naming_both(tmp_path: 
         open_events(path, once)
 
 
+@pytest.mark.parametrize("last", ["", "3,2026-11-28T12:00:00Z,5,a,1,c\n"])
+def test_a_quote_that_is_never_closed_is_named_by_its_line(tmp_path: Path, last: str) -> None:
+    head = 'sep=,\nid,ts,amount,card,n,memo\n1,2026-11-28T12:00:00Z,5,a,1,5" pipe\n'
+    text = f'{head}2,2026-11-28T12:00:00Z,5,a,1,"two\nlines"\n4,2026-11-28T12:00:00Z,5,a,1,"open\n{last}'
+    with pytest.raises(ConfigurationError, match=r"a\.csv:6: a quote is opened in this row and never closed"):
+        of(tmp_path / "a.csv", text)
+    assert len(of(tmp_path / "a.csv", text.replace('"open', "open"))) == 3 + bool(last)
+
+
+def test_a_heading_that_reads_like_the_number_of_another_is_no_other(tmp_path: Path) -> None:
+    header = Header.of(["Account", "Account", "Account#1", "id"])
+    assert header.unique == ("Account#1#1", "Account#2", "Account#1#2", "id")
+    named = r"2 columns are called 'Account#1': name 'Account#1#1' \(column 1\) or 'Account#1#2' \(column 3\)"
+    with pytest.raises(ConfigurationError, match=named):
+        header.check(["Account#1"], "a.csv")
+    path = tmp_path / "a.csv"
+    path.write_text("Account,Account,Account#1,id\n1,2,3,4\n", encoding="utf-8")
+    assert list(raw_rows(path, FOUND)) == [{"Account#1#1": 1, "Account#2": 2, "Account#1#2": 3, "id": 4}]
+
+
+def test_a_row_below_a_cell_of_any_length_is_named_by_its_line(tmp_path: Path) -> None:
+    good = f'1,2026-11-28T12:00:00Z,5,a,1,"{"x" * 300_000}"\n'
+    with pytest.raises(ConfigurationError, match=r"a\.csv:3: column 'amount' is 'dear'"):
+        of(tmp_path / "a.csv", f"id,ts,amount,card,n,memo\n{good}2,2026-11-28T12:00:00Z,dear,a,1,\n")
+
+
 @pytest.mark.parametrize(
     ("encoding", "text"),
     [
@@ -227,8 +255,9 @@ def test_concatenated_members_are_one_file(tmp_path: Path) -> None:
 
 
 def test_options_that_cannot_be_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="--encoding: no encoding 'utf-9'"):
-        TextOptions(encoding="utf-9")
+    for name in ("utf-9", "undefined", "base64"):
+        with pytest.raises(ConfigurationError, match=f"--encoding: no encoding '{name}'"):
+            TextOptions(encoding=name)
     with pytest.raises(ConfigurationError, match="--delimiter: expected one character"):
         TextOptions(delimiter=";;")
     assert json.dumps(TextOptions(delimiter="tab").character) == '"\\t"'

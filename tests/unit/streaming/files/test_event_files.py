@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,9 +17,10 @@ from deltalake import write_deltalake
 from schemas.contract import EventContract, load_contract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
-from streaming.files.event_files import (
-    open_events,
-)
+from streaming.events.decode import decode
+from streaming.events.record_table import record_table
+from streaming.files.dialect import TextOptions
+from streaming.files.event_files import open_events
 
 NOW = datetime(2025, 3, 1, 15, 45, tzinfo=UTC)
 HANDBOOK = load_contract("handbook")
@@ -108,6 +110,22 @@ def test_times_take_the_contract_s_format(tmp_path: Path) -> None:
         events_of(path, HANDBOOK.model_copy(update={"event_time": epoch}))
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "Europe/Berlin"])
+@pytest.mark.parametrize("form", ["iso8601", "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M:%S%z"])
+def test_a_moment_stays_what_it_is_however_the_contract_writes_times(
+    tmp_path: Path, zone: str, form: str
+) -> None:
+    moments = [datetime(2024, 1, 1, 23, 30, tzinfo=UTC), datetime(2024, 7, 1, 23, 30, tzinfo=UTC)]
+    times = pa.array(moments, pa.timestamp("us", zone))
+    texts = {name: ["x", "y"] for name in ("id", "money.currency", "payer", "shop", "note")}
+    path = tmp_path / "moments.parquet"
+    pq.write_table(pa.table({**texts, "at": times, "money.amount": [1.0, 2.0]}), path)
+    under = contract(event_time={"field": "at", "format": form, "zone": "Europe/Berlin"})
+    ((_, values),) = open_events(path, under).keyed()
+    decoded = decode(record_table([None] * 2, values, topic="t", first=0, sent_at=NOW), under, NOW)
+    assert decoded.valid["event_time"].to_pylist() == moments
+
+
 @pytest.mark.parametrize(("text", "number"), [("1735689600123456789", 1735689600123456789), ("1.5", 1.5)])
 def test_epoch_times_in_csv_become_numbers(tmp_path: Path, text: str, number: float) -> None:
     path = tmp_path / "tx.csv"
@@ -145,6 +163,14 @@ def test_unreadable_files_are_refused_by_name(tmp_path: Path, name: str, content
         list(open_events(path, HANDBOOK).keyed())
 
 
+def test_parquet_in_gzip_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    pq.write_table(pa.table(COLUMNS), tmp_path / "tx.parquet")
+    path = tmp_path / "tx.parquet.gz"
+    path.write_bytes(gzip.compress((tmp_path / "tx.parquet").read_bytes()))
+    with pytest.raises(ConfigurationError, match=r"tx\.parquet\.gz: Parquet that is packed .* unpack it"):
+        open_events(path, HANDBOOK)
+
+
 def test_an_absent_file_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="no such file"):
         open_events(Path("absent.csv"), HANDBOOK).keyed()
@@ -167,6 +193,48 @@ def test_integers_of_any_length_pass_unchanged(tmp_path: Path) -> None:
     assert keys == [b"s"]
     assert json.loads(value)["id"] == 2**70
     assert json.loads(value)["payer"] == 10**30
+
+
+SPOILT = [
+    *(b'"x\\ud83d"', b'"x\xff"', b'"a\tb"', b'"\\q"', b"NaN", b"1e999", b"01", b"9" * 5_000, b"undefined"),
+    *(b"[" * depth + b"]" * depth for depth in (1_010, 20_000)),
+]
+
+
+@pytest.mark.parametrize("wrong", SPOILT, ids=range(len(SPOILT)))
+@pytest.mark.parametrize("name", [b"note", b"nobody reads it"])
+@pytest.mark.parametrize("number", [b"1", b"1234567890123456789"])
+def test_what_is_wrong_with_a_value_costs_its_field_in_a_file_as_on_a_topic(
+    tmp_path: Path, wrong: bytes, name: bytes, number: bytes
+) -> None:
+    money = b'"money":{"amount":5,"currency":"EUR"}'
+    line = b'{"id":"a","at":"2025-01-01T00:00:00Z",%s,"payer":"p","shop":"s","n":%s,"%s":%s}'
+    path = tmp_path / "spoilt.jsonl"
+    path.write_bytes(line % (money, number, name, wrong))
+    ((_, (value,)),) = open_events(path, contract()).keyed()
+    tables = (
+        record_table([None], [each], topic="t", first=0, sent_at=NOW) for each in (value, path.read_bytes())
+    )
+    in_file, on_topic = (decode(each, contract(), NOW).valid.to_pylist() for each in tables)
+    assert in_file == on_topic
+    assert [row["payer"] for row in in_file] == ["p"]
+
+
+def test_a_missing_field_of_a_record_without_a_bottom_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "deep.jsonl"
+    path.write_bytes(b'{"a":' * 1_010 + b"1" + b"}" * 1_010)
+    with pytest.raises(ConfigurationError, match=r"deep\.jsonl:1: no field 'id'"):
+        list(open_events(path, contract()).keyed())
+
+
+def test_options_of_text_that_change_nothing_are_said_to(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"{}")
+    write_deltalake(tmp_path / "table", pa.table(COLUMNS))
+    for each, under in ((path, contract()), (tmp_path / "table", HANDBOOK)):
+        (said,) = open_events(each, under, options=TextOptions(delimiter=";")).said
+        assert said == f"{each}: is no CSV, so --encoding, --delimiter and --decimal change nothing"
+        assert open_events(each, under).said == ()
 
 
 def test_a_column_no_event_can_hold_is_named(tmp_path: Path) -> None:

@@ -51,6 +51,24 @@ def test_records_of_arrays_are_numbered_and_know_their_lines(tmp_path: Path) -> 
     assert [(each.line, each.number) for each in json_records(path)] == [(2, 1), (4, 2), (4, 3)]
 
 
+def test_characters_that_are_merely_unescaped_do_no_harm_in_an_array(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"a": "x\ty"}]')
+    assert [each.value for each in json_records(path)] == [b'{"a": "x\ty"}']
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-32"])
+def test_a_text_whose_mark_says_that_it_is_not_utf_8_is_refused_by_its_name(
+    tmp_path: Path, codec: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1}\n', encoding=codec)
+    with pytest.raises(
+        ConfigurationError, match=f"a.jsonl: is text in {codec}, and JSON is UTF-8: convert it"
+    ):
+        read(path)
+
+
 def test_a_torn_first_line_does_not_spoil_the_others(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1\n{"a": 2}\n')

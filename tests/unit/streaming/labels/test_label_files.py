@@ -76,6 +76,20 @@ def test_columns_of_any_name_are_mapped_alike_from_every_kind_of_file(
     assert import_labels(path, book, columns=MAPPED, by="bob").repeated == 2
 
 
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl", ""])
+def test_what_lies_in_nested_columns_is_found_by_its_path(
+    tmp_path: Path, book: LabelBook, ending: str
+) -> None:
+    cases = [{"payment": {"id": "a"}, "answer": [{"fraud": 1}]}, {"payment": {"id": "b"}, "answer": None}]
+    path = written(pl.DataFrame({"case": cases, "kind": ["x", "y"]}), tmp_path / f"nested{ending}")
+    columns = LabelColumns("case.payment.id", "case.answer[0].fraud")
+    recorded = import_labels(path, book, columns=columns)
+    assert [(row["transaction_id"], row["is_fraud"], row["kind"]) for row in rows(book)] == [("a", True, "x")]
+    assert reasons(recorded) == {2: "no is_fraud"}
+    with pytest.raises(ConfigurationError, match=r"no column 'case\.payment\.no'"):
+        import_labels(path, book, columns=LabelColumns("case.payment.no", "case.answer[0].fraud"))
+
+
 @pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl", ""])
 def test_without_a_time_the_clock_decides_and_a_second_import_repeats(
     tmp_path: Path, book: LabelBook, ending: str
