@@ -11,6 +11,8 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _PORTS = {"http": 80, "https": 443}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Where machines of clouds keep credentials, beside link-local addresses: of AWS, Google and Alibaba.
+_CREDENTIALS = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200")))
 
 
 def scheme_of(name: str) -> str | None:
@@ -50,7 +52,8 @@ def is_loopback(host: str) -> bool:
 def is_public(address: IpAddress) -> bool:
     """Return whether an address belongs to no private, link-local, shared or reserved network."""
     found = _unwrapped(address)
-    return found.is_global and not found.is_multicast
+    is_site_local = isinstance(found, ipaddress.IPv6Address) and found.is_site_local
+    return found.is_global and not (found.is_multicast or found.is_reserved or is_site_local)
 
 
 def may_reach(host: str, address: str, *, named: bool) -> bool:
@@ -60,12 +63,12 @@ def may_reach(host: str, address: str, *, named: bool) -> bool:
         host: as it is named; this machine is reached at its own addresses alone.
         address: an IP address as the resolver gives it.
         named: somebody has named the host as one that may lie in a private network; link-local addresses,
-            where machines keep their credentials, are never reached.
+            and others where machines keep their credentials, are never reached.
     """
     met = _unwrapped(ipaddress.ip_address(address.partition("%")[0]))
     if is_loopback(host):
         return met.is_loopback
-    return is_public(met) or (named and not met.is_link_local)
+    return is_public(met) or (named and not (met.is_link_local or met in _CREDENTIALS))
 
 
 def _unwrapped(address: IpAddress) -> IpAddress:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from schemas.addresses import may_reach
 
 LINK_LOCAL, LOOPBACK = IPv4Network("169.254.0.0/16"), IPv4Network("127.0.0.0/8")
+NAT64 = IPv6Network("64:ff9b::/96")
 PRIVATE = [IPv4Network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")]
 NETWORKS = [*PRIVATE, LINK_LOCAL, LOOPBACK, IPv4Network("0.0.0.0/0")]
 MET = st.sampled_from(NETWORKS).flatmap(lambda network: st.ip_addresses(v=4, network=network))
@@ -33,6 +34,24 @@ def test_where_machines_keep_their_credentials_nobody_is_led(address: IPv4Addres
     assert not any(
         may_reach("desk.internal", each, named=named) for each in [*spellings(address), "fe80::1%eth0"]
     )
+
+
+@pytest.mark.parametrize(
+    "address", ["fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "64:ff9b::6464:64c8"]
+)
+def test_no_name_leads_to_the_credentials_of_a_cloud(address: str) -> None:
+    assert not may_reach("desk.internal", address, named=True)
+
+
+@given(st.ip_addresses(v=6).filter(lambda each: int(each) >> 125 != 1))
+def test_of_ipv6_only_global_unicast_is_public(address: IPv6Address) -> None:
+    assume(address.ipv4_mapped is None and address not in NAT64)
+    assert not may_reach("hooks.example.org", str(address), named=False)
+
+
+@pytest.mark.parametrize("address", ["fec0::1", "::10.0.0.1", "5f00::1", "64:ff9b:1::a00:1", "100::1"])
+def test_what_is_out_of_use_or_reserved_is_not_public(address: str) -> None:
+    assert not may_reach("hooks.example.org", address, named=False)
 
 
 @pytest.mark.parametrize(
