@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from agent.model.call_watch import asking_about
 from schemas.batch_key import BatchKey
-from streaming.batch.alerting import Alerted, Asked, marks_of, report_faults
+from streaming.batch.alerting import Alerted, Asked, marks_of, report_faults, report_rules
 from streaming.batch.closing import stamp_for
 from streaming.batch.decider import Judged
 from streaming.batch.deciders import Decided, Deciders
@@ -25,7 +25,7 @@ class Alerting:
         agent: its name.
         alerts: the table, claimed by this driver.
         outbox: what appends to it.
-        health: notified when a model fails.
+        health: notified when a model or a rule fails.
     """
 
     def __init__(self, agent: str, alerts: LakeTable, outbox: Outbox, health: Health) -> None:
@@ -43,6 +43,7 @@ class Alerting:
         with asking_about([BatchKey(stored.decision.query_id, stored.decision.batch_id)]):
             decided = deciders.decide(stored.rows, stored.labels, refuses, watch.step)
         report_faults(self._health, decided.results)
+        report_rules(self._health, decided.judged)
         with watch.step(BatchStep.ALERT):
             alerted, asked = Alerted.of(decided.results, decided.refused), Asked.of(decided.results)
             if alerted.alerts:

@@ -16,7 +16,7 @@ from schemas.alert_size import fitted
 from schemas.alert_table import alerts_table, entities_array, reasons_array
 from schemas.event_columns import DIRECTION
 from schemas.instants import moment_of
-from streaming.batch.decider import OURS, Decider
+from streaming.batch.decider import OURS, Decider, Judged
 from streaming.batch.flagging import Flagged
 from streaming.batch.store import Decision
 from streaming.service.health import Condition, Health
@@ -106,6 +106,16 @@ def report_faults(health: Health, results: Sequence[TriageResult]) -> None:
         health.begins(Condition.TRIAGE_FAULTY, "; ".join(faults))
     elif any(result.groups for result in results):
         health.ends(Condition.TRIAGE_FAULTY)
+
+
+def report_rules(health: Health, judged: Sequence[Judged]) -> None:
+    """Say which rules could not be judged for some payments; it is over once all can be."""
+    rules = dict.fromkeys(name for each in judged for name in each.unjudged)
+    if rules:
+        named = ", ".join(rules)
+        health.begins(Condition.RULE_FAILING, f"{named}: not judged for payments on which a condition fails")
+    elif any(len(each.scored) for each in judged):
+        health.ends(Condition.RULE_FAILING)
 
 
 def build_alerts(

@@ -39,11 +39,13 @@ class Judged:
     Attributes:
         hits: bool[rows, rules], see rules.Held.
         recognised: what rules over two events found.
+        unjudged: see rules.Held.
     """
 
     scored: ScoredBatch
     hits: Flags
     recognised: Recognised
+    unjudged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +134,7 @@ class Decider:
             held.ends,
             lambda positions: self._described_for_later(transactions, scored, positions),
         )
-        return Judged(scored, held.hits, recognised)
+        return Judged(scored, held.hits, recognised, held.unjudged)
 
     def described(self, transactions: pa.Table, scored: ScoredBatch, positions: Ints) -> pa.Table:
         """Return what alerts tell of rows, int64[m] positions, but for reasons and rules."""

@@ -1,8 +1,8 @@
 """The language of rules: SQL conditions over the fields and features of one transaction.
 
-Polars parses and runs them; what may stand in one is a fixed list of words, so that a condition can neither
-reach beyond its own row nor fail on a transaction. Whatever the words, each is also tried on awkward sample
-rows, together and one at a time, before it is accepted.
+Polars parses and runs them; what may stand in one is a fixed list of words, so that a condition cannot reach
+beyond its own row. Whatever the words, each is also tried on awkward sample rows, together and one at a time,
+before it is accepted. One that fails on a transaction all the same does not hold for it (`judged_by_halves`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.errors import ConfigurationError, nearest
+from streaming.arrays.compilation import Flags
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+) | (?P<text>'(?:[^']|'')*') | "(?P<quoted>[^"]+)" | (?P<comment>--|/\*)
@@ -123,6 +124,7 @@ _SAMPLES: dict[str, tuple[Any, ...]] = {
     "time": (*(datetime(year, 2, 28, 23, 59, 59, tzinfo=UTC) for year in (1, 1969, 1970, 2024, 9999)), None),
 }
 _SAMPLE_ROWS = 24
+CANNOT_JUDGE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 _JOINS = frozenset({"and", "or", "not", "between", "like", "ilike", "is", "in", "case", "when"})
 # Each joins two parts by one more level, which the engine walks by recursion: thousands end the process.
 _MOST_JOINS = 250
@@ -155,6 +157,25 @@ def plain_frame(table: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(table.cast(pa.schema(plain))))
 
 
+def judged_by_halves(frame: pl.DataFrame, condition: pl.Expr) -> tuple[Flags, bool]:
+    """Return where a condition holds, bool[rows], and whether it could be judged everywhere.
+
+    A row on which it fails counts as one where it does not hold, however the rows around it are cut.
+
+    Args:
+        frame: as plain_frame gives it.
+        condition: of truths, never null.
+    """
+    try:
+        return frame.select(condition.alias("held"))["held"].to_numpy(), True
+    except CANNOT_JUDGE:
+        middle = frame.height // 2
+    if not middle:
+        return np.zeros(frame.height, np.bool_), False
+    parts = [judged_by_halves(each, condition)[0] for each in (frame[:middle], frame[middle:])]
+    return np.concatenate(parts), False
+
+
 class _Check:
     """Checks one condition of a rule; every refusal names the rule and its key."""
 
@@ -168,7 +189,7 @@ class _Check:
             self._check_columns(condition)
             self._check_kind(condition)
             self._check_rows(condition, plain_frame(_sample(self._schema)))
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as fault:
+        except CANNOT_JUDGE as fault:
             self._refuse(f"not usable on every transaction: {' '.join(str(fault).split())[:200]}")
         return condition
 

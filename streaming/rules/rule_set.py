@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,7 @@ from schemas.errors import ConfigurationError, nearest
 from schemas.rules import Rule
 from schemas.spec import FIRST_ARITHMETIC
 from streaming.arrays.compilation import Flags
-from streaming.rules.conditions import compile_condition, plain_frame
+from streaming.rules.conditions import CANNOT_JUDGE, compile_condition, judged_by_halves, plain_frame
 from streaming.rules.pattern import CompiledPattern
 
 
@@ -27,11 +28,13 @@ class Held:
         hits: bool[rows, rules]; of a rule with a pattern no row is a hit by itself.
         starts: bool[rows, patterns], `first` or `after`.
         ends: bool[rows, patterns], `then` or `expected`.
+        unjudged: rules that could not be judged for some rows.
     """
 
     hits: Flags
     starts: Flags
     ends: Flags
+    unjudged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,22 +100,38 @@ class RuleSet:
         return self.held(table).hits
 
     def held(self, table: pa.Table) -> Held:
-        """Return where which condition holds; unknown (null) counts as false."""
+        """Return where which condition holds; unknown (null) counts as false.
+
+        So does a condition that fails on a row, whatever stands in others: what was accepted has been tried
+        on samples, and a row may hold what none of them does.
+        """
         rows = table.num_rows
         if not self.rules:
             return Held(*np.zeros((3, rows, 0), np.bool_))
-        held = self._evaluated(table)
+        held, unjudged = self._evaluated(plain_frame(table.select(list(self._columns))))
         hits = [each[0] if len(each) == 1 else np.zeros(rows, np.bool_) for each in held]
         pairs = [each for each in held if len(each) > 1]
         starts, ends = ([each[side] for each in pairs] for side in (0, 1))
-        return Held(*(_side_by_side(columns, rows) for columns in (hits, starts, ends)))
+        hit, start, end = (_side_by_side(columns, rows) for columns in (hits, starts, ends))
+        return Held(hit, start, end, unjudged)
 
-    def _evaluated(self, table: pa.Table) -> list[list[Flags]]:
-        frame = plain_frame(table.select(list(self._columns)))
-        flat = [condition for each in self._conditions for condition in each]
-        named = [each.fill_null(value=False).alias(str(place)) for place, each in enumerate(flat)]
-        columns = iter(frame.select(named).get_columns())
-        return [[next(columns).to_numpy() for _ in each] for each in self._conditions]
+    def _evaluated(self, frame: pl.DataFrame) -> tuple[list[list[Flags]], tuple[str, ...]]:
+        """Return each rule's conditions, bool[rows], and which rules have failed on a row."""
+        known = [[each.fill_null(value=False) for each in some] for some in self._conditions]
+        flat = [each.alias(str(place)) for place, each in enumerate(chain(*known))]
+        try:
+            columns = iter(frame.select(flat).get_columns())
+        except CANNOT_JUDGE:
+            return self._evaluated_apart(frame, known)
+        return [[next(columns).to_numpy() for _ in each] for each in known], ()
+
+    def _evaluated_apart(
+        self, frame: pl.DataFrame, known: Sequence[Sequence[pl.Expr]]
+    ) -> tuple[list[list[Flags]], tuple[str, ...]]:
+        judged = [[judged_by_halves(frame, each) for each in some] for some in known]
+        failed = [not all(whole for _, whole in each) for each in judged]
+        names = tuple(rule.name for rule, fails in zip(self.rules, failed, strict=True) if fails)
+        return [[held for held, _ in each] for each in judged], names
 
 
 def _side_by_side(columns: Sequence[Flags], rows: int) -> Flags:

@@ -47,6 +47,7 @@ class Condition(StrEnum):
     OWNER_FAILING = "owner_failing"
     CLOCK_SKEW = "clock_skew"
     RULES_FILE_BROKEN = "rules_file_broken"
+    RULE_FAILING = "rule_failing"
     REFERENCE_UNREADABLE = "reference_unreadable"
     TRANSACTION_OPEN = "transaction_open"
     METRICS_FAILING = "metrics_failing"
