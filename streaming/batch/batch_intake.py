@@ -41,6 +41,7 @@ class BatchIntake:
 
     Args:
         agent: its name.
+        contract: what the stream's records mean.
         lake: its tables, claimed by this driver.
         schemas: where the schemas of records come from that name theirs by an id.
 
@@ -50,8 +51,8 @@ class BatchIntake:
 
     stream_time: datetime | None = None
 
-    def __init__(self, agent: str, lake: Lake, schemas: SchemaSource) -> None:
-        self._agent, self._lake, self._schemas = agent, lake, schemas
+    def __init__(self, agent: str, contract: EventContract, lake: Lake, schemas: SchemaSource) -> None:
+        self._agent, self._contract, self._lake, self._schemas = agent, contract, lake, schemas
         self._left_behind, self._clock = NOTHING_LEFT, BrokerClock()
 
     def go_on_after(self, newest: Decision | None) -> None:
@@ -65,8 +66,9 @@ class BatchIntake:
     def batch(self, wanted: WantedBatch, taken: Taken, opened_at: datetime) -> CurrentBatch:
         """Return the batch that was taken; where the stream stands is not known yet."""
         requeued = bool(wanted.mark)
+        clock = self._read_clock(taken, opened_at, requeued=requeued)
         if not requeued:
-            self.stream_time = median_stamp(taken.places) or self.stream_time
+            self.stream_time = median_stamp(taken.places, self._contract, clock.at) or self.stream_time
         return CurrentBatch(
             stamp=Stamp(stamp_of(self._agent, wanted.query_id), wanted.batch_id),
             read=taken.places.num_rows,
@@ -74,7 +76,7 @@ class BatchIntake:
             opened_at=opened_at,
             offsets=wanted.offsets(),
             origin=wanted.origin,
-            clock=self._read_clock(taken, opened_at, requeued=requeued),
+            clock=clock,
             on_record=self._on_record(wanted, taken, requeued=requeued),
         )
 

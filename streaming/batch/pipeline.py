@@ -125,7 +125,7 @@ class Pipeline:
         rates = engine.spec.data_sources.rates
         self._references = References(self._contract, self._health, rates=rates, last_read=last_read)
         self._input = InputWatch(self._health, self._contract.entity_names)
-        self._intake = BatchIntake(self._agent, lake, schemas)
+        self._intake = BatchIntake(self._agent, self._contract, lake, schemas)
         self._alerting = Alerting(self._agent, lake.alerts, outbox, self._health)
         self._position, self._closed_at = StreamPosition(0, 0, LabelPin(0, 0, 0)), EPOCH
         self._recovery = Recovery(lake, entity_labels)

@@ -146,13 +146,15 @@ def without_stamp(stamps: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.fill_null(pc.less(stamps, pa.scalar(moment_of(0), UTC_MICROS)), fill_value=True)
 
 
-def median_stamp(records: pa.Table) -> datetime | None:
-    """Return the median of the broker's stamps on the last 64 records, which one wrong stamp does not move.
+def median_stamp(records: pa.Table, contract: EventContract, now: datetime) -> datetime | None:
+    """Return the median of the broker's stamps on the last 64 records that `decode` takes at their stamps.
 
-    None where no record has a stamp.
+    None where there are none: a record that is stamped ahead says nothing, be it the only one of its batch.
     """
-    stamps = records["timestamp"].cast(UTC_MICROS).cast(pa.int64()).drop_null()
-    last = np.sort(stamps.slice(max(len(stamps) - _LAST_STAMPS, 0)).to_numpy())
+    stamps = records["timestamp"].cast(UTC_MICROS)
+    counted = pc.invert(pc.or_(without_stamp(stamps), _stamped_ahead(records, contract, now)))
+    known = stamps.cast(pa.int64()).filter(counted)
+    last = np.sort(known.slice(max(len(known) - _LAST_STAMPS, 0)).to_numpy())
     return moment_of(int(last[len(last) // 2])) if len(last) else None
 
 

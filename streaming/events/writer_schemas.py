@@ -90,6 +90,18 @@ def _none_named() -> ConfigurationError:
 NO_REGISTRY = NoRegistry()
 
 
+def check_own_schemas(contract: EventContract) -> None:
+    """Check the schemas that a contract holds itself.
+
+    Raises:
+        ConfigurationError: one cannot be used.
+    """
+    key = None if contract.key_format is None else contract.key_format.written
+    for where, written in (("format", contract.format.written), ("key_format", key)):
+        if written is not None and written.text is not None:
+            _own(written, where)
+
+
 def writers_of(records: pa.Table, contract: EventContract, source: SchemaSource) -> WriterSchemas:
     """Return the schemas by which the values of records were written.
 

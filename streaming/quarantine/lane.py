@@ -24,7 +24,7 @@ from streaming.batch.pipeline import ClosedBatch, Pipeline
 from streaming.batch.queries import stamp_of
 from streaming.delta.lake import Lake
 from streaming.delta.table_versions import change_mark
-from streaming.events.writer_schemas import NO_REGISTRY, SchemaSource
+from streaming.events.writer_schemas import NO_REGISTRY, SchemaSource, check_own_schemas
 from streaming.output.log import log
 from streaming.quarantine.requests import RequestTable, RequeueRequest, read_requests
 from streaming.quarantine.waiting import records_waiting, stamped
@@ -176,6 +176,7 @@ class RequeueLane:
         except ValidationError as fault:
             raise ConfigurationError(f"the contract cannot be read: {fault.errors()[0]['msg']}") from None
         check_same_columns(self._contract, corrected)
+        check_own_schemas(corrected)
         return corrected
 
     def _table(self) -> RequestTable:

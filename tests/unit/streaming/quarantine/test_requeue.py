@@ -356,6 +356,25 @@ def test_a_contract_with_other_columns_is_refused_by_command_and_agent(settings:
     assert waits(settings).height == ROWS
 
 
+@pytest.mark.parametrize("at", ["format", "key_format"])
+def test_a_contract_whose_own_schema_cannot_be_used_is_refused_and_the_agent_goes_on(
+    settings: Settings, at: str
+) -> None:
+    """As one that another version of the command has taken for usable."""
+    written = {at: {"protobuf": {"schema": "no schema at all"}}}
+    fields = CONTRACT.model_dump(mode="json") | written
+    if at == "key_format":
+        fields["transaction_id"] = {"field": "key:id"}
+    with running(settings) as started:
+        two_batches(started)
+        ask(settings, waits(settings), EventContract.model_validate(fields))
+        assert take_all(started) == 0
+        feed(started, 2, records(TOLD[2 * ROWS :], 2 * ROWS))
+    (request,) = read_requests(requeues_place(PlacedAgent(settings, agent())))
+    assert request.state == "refused"
+    assert "schema" in request.why
+
+
 BY_REGISTRY = EventContract.model_validate({**CORRECTED.model_dump(), "format": {"avro": {"registry": True}}})
 
 
@@ -545,6 +564,25 @@ def test_a_backlog_s_redeliveries_are_recognised_after_a_request(settings: Setti
         within = read - timedelta(minutes=50)
         feed(started, 3, at_moment(records(TOLD[ROWS - 5 : ROWS], 2 * ROWS + 5), within))
     assert table(settings, "duplicates", "offset")["offset"].to_list() == list(range(2 * ROWS, 2 * ROWS + 10))
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_stamp_ahead_moves_nobody_s_arrival(settings: Settings, behind: bool) -> None:
+    """One stamped centuries ahead, alone in the batch before, would make the stream forget all its ids."""
+    read = datetime.fromisoformat(MOVED[-1]["event_time"])
+    with running(settings) as started:
+        two_batches(started)
+        feed(started, 2, at_moment(records(TOLD[2 * ROWS : 2 * ROWS + 1], 2 * ROWS), read.replace(year=2900)))
+        moment = arrival(read, started.pipeline.stream_time, behind=behind)
+        assert moment is not None
+        assert abs(moment - read) < timedelta(hours=1)
+        ask(settings, waits(settings).filter(pl.col("reason") == "missing_field"))
+        take_all(started, moment)
+        feed(started, 3, at_moment(records(TOLD[ROWS : ROWS + 5], 2 * ROWS + 1), read))
+        within = read - timedelta(minutes=50)
+        feed(started, 4, at_moment(records(TOLD[ROWS - 5 : ROWS], 2 * ROWS + 6), within))
+    found = table(settings, "duplicates", "offset")["offset"].to_list()
+    assert found == list(range(2 * ROWS + 1, 2 * ROWS + 11))
 
 
 @pytest.mark.long
