@@ -21,6 +21,22 @@ def moment_of(micros: int) -> datetime:
     return EPOCH + micros * MICRO
 
 
+def earlier(moment: datetime, span: timedelta) -> datetime:
+    """Return the moment a span before another, the first one there is where no calendar goes back so far."""
+    try:
+        return moment - span
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+def later(moment: datetime, span: timedelta) -> datetime:
+    """Return the moment a span after another, the last one there is where no calendar goes on so far."""
+    try:
+        return moment + span
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
 def utc_now() -> datetime:
     """Return the current time in UTC."""
     return datetime.now(UTC)

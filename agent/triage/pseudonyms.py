@@ -20,7 +20,8 @@ _SHOWN_CHARACTERS = 40
 _LONG_ID = 6
 _CARD_DIGITS = range(13, 20)
 _TOKEN = re.compile(rf"[A-Za-z_][A-Za-z0-9_]*_[0-9a-f]{{{_HEX_DIGITS}}}(?![A-Za-z0-9_])")
-_EMAIL = r"(?P<email>[^\s@<>(),;:\"]+@[^\s@<>(),;:\"]+)"
+# Bounded, as otherwise a long text without blanks would be looked through once for each of its characters.
+_EMAIL = r"(?P<email>[^\s@<>(),;:\"]{1,254}@[^\s@<>(),;:\"]+)"
 _IBAN = r"(?P<iban>(?-i:(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)))"
 _NUMBER = r"(?P<number>\d(?:[\W_]{0,3}\d){8,})"
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?Z?)?")

@@ -27,7 +27,7 @@ from agent.triage.ledger import RecordedAnswer
 from agent.triage.outcomes import Classification
 from agent.triage.triage import Triage, TriageResult
 from schemas.batch_key import BatchKey
-from schemas.instants import Clock, utc_now
+from schemas.instants import Clock, later, utc_now
 from streaming.batch.alerting import report_faults
 from streaming.batch.late_windows import (
     LateJournal,
@@ -310,7 +310,7 @@ class LateAnswers:
         texts = texts_of(self._lake.transactions, alerts, self._settings.texts)
         # A group is answered as a whole: without those that were, the others still make the same questions.
         rows = [row for row in flagged_rows(alerts, texts) if row.alert_id not in answered]
-        until = pc.max(alerts["created_at"]).as_py() + self._settings.patience
+        until = later(pc.max(alerts["created_at"]).as_py(), self._settings.patience)
         unanswered = Unanswered(rows, self._asked_about(alerts))
         self._report_faults(unanswered)
         self._known.update(unanswered.recorded())

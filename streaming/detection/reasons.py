@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from schemas.durations import duration_text
 from schemas.event_columns import PAYMENT
+from schemas.instants import moment_of
 from streaming.detection.counterparty_kernels import KNOWN, NEW, RETURNED
 from streaming.detection.detectors import AMOUNT, HABIT, NOVELTY, RATE, RECURRENCE, RISK, Evidence
 from streaming.detection.nats import exponential
@@ -15,6 +15,7 @@ from streaming.profiles.directions import NamedKind, named_kind
 
 _SMALLEST_SHOWN = 0.005
 _STRIKING_NATS = 2.0  # of evidence, which an amount reaches that one payment in about a hundred exceeds
+_WEEK_US = 7 * 86_400_000_000
 _TIMES_SIGN = "\N{MULTIPLICATION SIGN}"
 _WHATEVER = ", whatever their currency"
 
@@ -186,7 +187,8 @@ def travel_sentence(entity: str, kilometres: float, hours: float, nats: float) -
 
 def habit_sentence(kind: str, time: int, zone: str, nats: float) -> str:
     """Say at what local time, in microseconds, an entity was active although it rarely is."""
-    moment, (entity, what) = datetime.fromtimestamp(time / 1_000_000, UTC), named_kind(kind)
+    # Of the same hour of the week: by a local clock the first and the last day may lie in no year at all.
+    moment, (entity, what) = moment_of(int(time) % _WEEK_US), named_kind(kind)
     return (
         f"{moment:%A %H:%M} {zone} is an unusual time for this {entity}: "
         f"1 in {exponential(nats):,.0f} of its {what}s comes at such hours of the week"

@@ -31,6 +31,7 @@ from streaming.arrays.compilation import Codes, Floats, Ints, read_only
 from streaming.arrays.entity_index import EncodedColumn, EntityIndex
 from streaming.detection.features import window_feature_names
 from streaming.detection.window_kernels import NEVER, Additions, Entries, Spans, gather, scatter, slide
+from streaming.profiles.block_clock import LONGEST_SPAN
 from streaming.profiles.decayed import KnownLabels
 from streaming.profiles.frame import Frame
 
@@ -266,7 +267,7 @@ def _blank(entities: int, entries: int) -> Entries:
 
 
 def _microseconds(seconds: float) -> int:
-    return round(seconds * _SECOND)
+    return min(round(seconds * _SECOND), LONGEST_SPAN)
 
 
 def _spans(spans: Sequence[tuple[float, float]], keep: int) -> Spans:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from schemas.alert import ALERT_KIND, ALERTS
 from schemas.errors import ConfigurationError
-from schemas.instants import Clock, utc_now
+from schemas.instants import Clock, earlier, utc_now
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import LakeTable, Stamp
@@ -86,7 +86,7 @@ def what_if(
         labels_through=labels.through,
         answering=answers.report,
         maturity=maturity,
-        matured=found.matured(clock() - maturity),
+        matured=found.matured(earlier(clock(), maturity)),
         sandbox=sandbox,
         cold_from=cold_from or None,
         **compared(found),

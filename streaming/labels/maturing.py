@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow.compute as pc
 
 from schemas.alert import ALERT_KIND
+from schemas.instants import earlier
 from schemas.spec import AgentSpec
 from streaming.delta.lake_reader import LakeReader
 from streaming.labels.book import LabelBook
@@ -73,7 +74,7 @@ def label_figures(
 
 
 def _of(judged: pl.DataFrame, maturity: timedelta, now: datetime) -> MaturedAlerts:
-    old = judged.filter(pl.col("event_time") <= now - maturity)
+    old = judged.filter(pl.col("event_time") <= earlier(now, maturity))
     labels = old["is_fraud"].drop_nulls()
     labelled = len(labels) / old.height if old.height else None
     return MaturedAlerts(maturity, labelled, int(labels.sum()) / len(labels) if len(labels) else None)

@@ -15,6 +15,9 @@ from streaming.arrays.arrow_arrays import Saved
 from streaming.arrays.compilation import Ints
 from streaming.profiles.profile_kernels import NEVER
 
+# In microseconds: further back than any event, and what is twice as long still fits 64 bits.
+LONGEST_SPAN = 1 << 61
+
 
 class Ticks(NamedTuple):
     """State of the clock.
@@ -37,7 +40,7 @@ class BlockClock:
     """
 
     def __init__(self, block_rows: int, idle: int | None) -> None:
-        self.block_rows, self._idle = block_rows, idle
+        self.block_rows, self._idle = block_rows, None if idle is None else min(idle, LONGEST_SPAN)
         self.ticks = Ticks(NEVER, np.zeros(0, np.int64))
 
     @property

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from schemas.counts import count_of
 from schemas.errors import MachineError
-from schemas.instants import MICRO, Clock, utc_now
+from schemas.instants import MICRO, Clock, earlier, micros_of, utc_now
 from schemas.lake_tables import Table
 from schemas.spec import AgentSpec
 from schemas.tables import RECORDED_AT
@@ -102,7 +102,7 @@ class RetentionKeeper:
         removed, faults = dict[str, int](), list[Exception]()
         for table, age in self._spec.retention.by_table.items():
             try:
-                count = self._enforced(table, self._now - age)
+                count = self._enforced(table, earlier(self._now, age))
             except Exception as fault:
                 faults.append(fault)
                 continue
@@ -249,7 +249,7 @@ class RetentionKeeper:
         Clearing goes by what the table says of itself, not by the spec, which may have changed since.
         """
         kept = files_kept(found.place)
-        deleted_at = None if kept is None else int((self._clock() - kept + _GONE_AFTER).timestamp() * 1000)
+        deleted_at = None if kept is None else micros_of(earlier(self._clock() + _GONE_AFTER, kept)) // 1000
 
         def notes(table: StoredTable, removed: int) -> RewriteNotes:
             # Another keeper may have come first since: what it has counted stays.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +158,14 @@ def test_a_token_turns_back_into_exactly_what_it_stands_for(value: str) -> None:
     book = TokenBook(PSEUDONYMS)
     token = book.token("customer", value)
     assert book.exact({"values": [token, "other"], "id": token}) == {"values": [value, "other"], "id": value}
+
+
+@pytest.mark.parametrize("piece", ["a", "a.", "1a", "\ufdfa", "@", "12 "])
+def test_a_long_text_takes_no_longer_than_its_length(piece: str) -> None:
+    """Whoever writes a text of 100,000 characters must not hold up the agent, which reads it whole."""
+    began = time.process_time()
+    PSEUDONYMS.text("memo", piece * (100_000 // len(piece)), {"c17": "customer"}, {})
+    assert time.process_time() - began < 10.0
 
 
 def test_ids_that_leave_as_they_are_count_as_what_an_outsider_wrote() -> None:

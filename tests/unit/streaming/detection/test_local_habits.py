@@ -18,6 +18,7 @@ from schemas.instants import micros_of
 from streaming.arrays.zones import offsets_at
 from streaming.detection.habit import Habit, Hourly
 from streaming.detection.local_times import LocalClocks
+from streaming.detection.reasons import habit_sentence
 from streaming.detection.scoring import Scorer
 from streaming.testing.live_lake import CONTRACT, agent, events
 from streaming.testing.trial import trial
@@ -66,6 +67,21 @@ def test_daylight_saving_moves_nobody() -> None:
     assert by_berlin.sentences(np.array([at_night]))["habit.customer"][0].startswith(
         "Monday 04:00 Europe/Berlin is an unusual time"
     )
+
+
+@pytest.mark.parametrize(
+    ("moment", "hours", "zone", "said"),
+    [
+        (datetime.max, 9, "Asia/Tokyo", "Saturday 08:59"),
+        (datetime.max, 0, "UTC", "Friday 23:59"),
+        (datetime.min, -5, "America/New_York", "Sunday 19:00"),
+    ],
+)
+def test_the_first_and_the_last_day_there_are_have_local_hours(
+    moment: datetime, hours: int, zone: str, said: str
+) -> None:
+    local = micros_of(moment.replace(tzinfo=UTC)) + hours * 3_600_000_000
+    assert habit_sentence("customer", local, zone, 3.0).startswith(f"{said} {zone} is an unusual time")
 
 
 def test_a_column_names_the_zone_of_each_payment() -> None:

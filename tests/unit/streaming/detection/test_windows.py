@@ -232,6 +232,14 @@ def test_rows_beyond_what_is_kept_count_nowhere() -> None:
     assert joined(stream(flow, windows()))[0].tolist() == [[1] * 3, [0] * 3, [1] * 3, [2] * 3]
 
 
+def test_windows_longer_than_all_time_hold_all_rows() -> None:
+    chosen = WindowedProfile(horizons=(timedelta.max,), delay=timedelta.max, lateness=timedelta.max)
+    flow = [Row("a", 0.0), Row("a", 1e9), Row("a", 1.0)]
+    (found,) = stream(flow, Windows("customer", chosen))
+    assert found.counts.tolist() == [[1], [2], [2]]
+    assert found.delayed_counts.tolist() == [[0], [0], [0]]
+
+
 def test_advance_without_commit_changes_nothing() -> None:
     sliding = windows()
     stream([Row("a", 1.0, 3.0), Row("b", 2.0, 4.0)], sliding)

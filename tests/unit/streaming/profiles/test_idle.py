@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from schemas.detection import ProfileSettings
 from schemas.errors import ConfigurationError
+from schemas.instants import micros_of
 from schemas.loading import parse_document
 from streaming.detection.scoring import Scorer
 from streaming.profiles.block_clock import BlockClock
@@ -150,6 +152,13 @@ def test_a_few_dates_far_ahead_make_nobody_idle() -> None:
     forgotten, clock.ticks = clock.advance(times, 0)
     assert forgotten.tolist() == [NEVER, START + 2 - HOUR * SECOND]
     assert clock.forgotten == START + 2 - HOUR * SECOND
+
+
+def test_a_horizon_beyond_all_time_forgets_nobody() -> None:
+    clock = BlockClock(2, 999_999_999 * 24 * HOUR * SECOND)
+    times = np.array([START, START + 1, START + 2, START + 3, START + 4], np.int64)
+    forgotten, clock.ticks = clock.advance(times, 0)
+    assert max(*forgotten.tolist(), clock.forgotten) < micros_of(datetime.min.replace(tzinfo=UTC))
 
 
 def test_a_horizon_that_forgets_within_a_window_is_refused() -> None:
