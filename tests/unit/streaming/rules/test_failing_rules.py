@@ -1,4 +1,4 @@
-"""A payment on which a condition fails is no hit of that rule, stops nothing, and is told."""
+"""A payment on which a condition fails is no hit of that rule, stops nothing, and is named as a condition."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streaming.testing.live_lake import LARGE, agent, events
 from streaming.testing.trial import trial
 from tests.unit.streaming.rules.test_rules import SCHEMA, rule
 
-# What whoever writes the memo has in hand: none of the samples is too large for a number of characters.
+# Of a text that outsiders write: none of the samples is too large for a number of characters.
 OF_A_MEMO = "left('', try_cast(memo AS DOUBLE)) ILIKE '%a_'"
 FAILING = [f"{OF_A_MEMO} OR amount > 100", "1.0 / age > 0.6", "amount > 100 OR mod(0.5, age) > 0.4"]
 ROWS = st.lists(
@@ -78,7 +78,7 @@ def judged(*unjudged: str, rows: int = 1) -> Judged:
     return cast("Judged", SimpleNamespace(unjudged=unjudged, scored=range(rows)))
 
 
-def test_what_cannot_be_judged_is_told_until_all_can() -> None:
+def test_rules_that_fail_are_a_condition_until_none_does() -> None:
     health = Health()
     report_rules(health, [judged("odd"), judged("odd", "other")])
     (state,) = health.active
