@@ -116,7 +116,7 @@ class RetentionKeeper:
 
     def _check_clock(self, clock: datetime, seen: datetime) -> None:
         ages = self._spec.retention.by_table.values()
-        if not any(self._closed_between(self._now - age, clock - age) for age in ages):
+        if not any(self._closed_between(earlier(self._now, age), earlier(clock, age)) for age in ages):
             return
         raise MachineError(
             f"this machine's clock says {clock:%Y-%m-%d}, and other clocks have noted nothing after "
