@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from schemas.contract import EventContract
+from schemas.counts import count_of
 from schemas.errors import ConfigurationError
 from schemas.instants import moment_of
 from schemas.lake_tables import lake_schemas
@@ -38,6 +39,9 @@ from streaming.versions.arithmetic import with_arithmetic
 def load_history(agent: PlacedAgent, path: Path, *, as_json: bool, options: TextOptions = FOUND) -> None:
     """Load a source and print what became of its rows; see run_backfill."""
     done = run_backfill(agent, path, options)
+    if rejected := cast("int", done["quarantined"]):
+        rows = f"{count_of(rejected, 'row')} of {done['read']:,}"
+        say_error(f"{rows} went to quarantine: `flagstream quarantine list` says why")
     if done["history_until"] is not None:
         say_error(_where_to_go_on(agent.spec, str(done["history_until"])))
     record_done(agent, "backfill", cast("int", done["stored"]), begins_log=True)

@@ -189,7 +189,9 @@ def _show(found: SampleCheck, most: float) -> None:
         rows = [(each.place, each.detail or "", each.value) for each in examples]
         show_table(console, ("record", "detail", "begins"), rows, reason)
     if found.shown_twice:
-        say_error(f"{found.shown_twice:,} payments of an hour that clocks show twice: the first was taken")
+        say_error(
+            f"{count_of(found.shown_twice, 'payment')} of an hour that clocks show twice: the first was taken"
+        )
     for name, share in found.largest.items():
         if share > _OFTEN and found.accepted >= _ENOUGH_ROWS:
             say_error(f"one {name} has {share:.0%} of the payments: is that one {name}, or a placeholder?")

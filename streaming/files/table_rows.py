@@ -107,13 +107,13 @@ def value_at(rows: pa.RecordBatch | pa.Table, path: str) -> pa.Array:
     """Return the values at a path: a column of just that name, or what lies within nested ones.
 
     Raises:
-        ConfigurationError: a step leads into nothing.
+        ConfigurationError: a step leads into nothing, or several columns have its name.
     """
-    if path in rows.schema.names:
-        return rows[path]
-    first, *rest = steps_of(path)
-    if first not in rows.schema.names:
-        raise ConfigurationError(f"no column {path!r}")
+    first, *rest = (path,) if path in rows.schema.names else steps_of(path)
+    called = rows.schema.names.count(first)
+    if called != 1:
+        problem = f"{called} columns are called {first!r}: rename them" if called else f"no column {path!r}"
+        raise ConfigurationError(problem)
     values = rows[str(first)]
     for step in rest:
         values = _place(values, step, path) if isinstance(step, int) else _member(values, step, path)

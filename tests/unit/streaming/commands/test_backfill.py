@@ -328,6 +328,7 @@ def test_the_command(settings: Settings, history: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     facts = json.loads(done.stdout)
+    assert "1 row of 502 went to quarantine: `flagstream quarantine list` says why" in done.stderr
     assert (facts["read"], facts["history_until"]) == (502, EVENTS[HISTORY - 1]["event_time"])
     assert f"history goes up to {facts['history_until']}" in done.stderr
     assert "starting_offsets is earliest, which reads all that it holds" in done.stderr

@@ -163,6 +163,19 @@ def test_unreadable_files_are_refused_by_name(tmp_path: Path, name: str, content
         list(open_events(path, HANDBOOK).keyed())
 
 
+def test_parquet_with_two_columns_of_a_name_is_refused_where_the_contract_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "twice.parquet"
+    table = pa.table(COLUMNS)
+    for name in ("CUSTOMER_ID", "TX_FRAUD"):
+        columns = [*table.columns, table[name]]
+        pq.write_table(pa.Table.from_arrays(columns, names=[*table.schema.names, name]), path)
+        if name == "TX_FRAUD":
+            assert sum(len(keys) for keys, _ in open_events(path, HANDBOOK).keyed()) == 2
+        else:
+            with pytest.raises(ConfigurationError, match="2 columns are called 'CUSTOMER_ID': rename them"):
+                open_events(path, HANDBOOK)
+
+
 def test_parquet_in_gzip_is_refused_with_what_to_do(tmp_path: Path) -> None:
     pq.write_table(pa.table(COLUMNS), tmp_path / "tx.parquet")
     path = tmp_path / "tx.parquet.gz"
