@@ -31,6 +31,8 @@ _SHUT_IN: Mapping[str, str] = {
     "threads": "1",  # sums of floats depend on how many add them up
 }
 _NEXT_INTERRUPT_SECONDS = 0.05
+# The last ones on the way to Python, which has no such interval, and of texts that are none.
+_UNANSWERABLE = (duckdb.Error, OverflowError, RuntimeError, UnicodeError)
 
 
 class QueryEngine:
@@ -63,7 +65,7 @@ class QueryEngine:
                 raise RetryableError(f"the query took longer than {seconds:.3g} s") from None
             except duckdb.OutOfMemoryException:
                 raise MachineError(f"the query needs more than {limits.megabytes} MB") from None
-            except duckdb.Error as fault:
+            except _UNANSWERABLE as fault:
                 raise ConfigurationError(f"the query cannot be answered: {type(fault).__name__}") from None
         listed = tuple(_row(names, row) for row in rows[: limits.rows])
         facts = {"row_count": len(listed), "more_rows": len(rows) > limits.rows}

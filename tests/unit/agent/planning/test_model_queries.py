@@ -17,7 +17,7 @@ from agent.planning.curated import curated_views, shown_under
 from agent.planning.refusals import Refused
 from agent.planning.sql_guard import check_query
 from agent.triage.pseudonyms import Pseudonyms, TokenBook
-from schemas.errors import FlagstreamError
+from schemas.errors import ConfigurationError, FlagstreamError
 from schemas.lake_tables import lake_schemas
 from schemas.policy import Policy, QueryLimits
 from streaming.actions.query import QueryEngine
@@ -155,6 +155,12 @@ def test_the_views_themselves_hold_nothing_that_may_not_leave(engines: Any) -> N
     with engines[0]._connection(query, LIMITS) as connection:
         (found,) = connection.execute("SELECT any_value(a) FROM alerts a").fetchall()
     assert CANARIES[0] not in repr(found)
+
+
+@pytest.mark.parametrize("value", ["INTERVAL '2000000000 days'", "upper('\udcff')", "CAST('x' AS INT)"])
+def test_a_value_that_python_cannot_hold_is_a_query_that_cannot_be_answered(engines: Any, value: str) -> None:
+    with pytest.raises(ConfigurationError, match="the query cannot be answered"):
+        asked(engines[0], f"SELECT {value} AS x FROM alerts", [], None)
 
 
 KNOWN = ["severity", "score", "amount", "terminal", "hour", "currency"]
