@@ -120,7 +120,7 @@ class CellReader(NamedTuple):
 
     def _typed(self, values: pa.Array, column: Column | None) -> pa.Array | Quoted:
         if column is not None and column.json_type in ("string", "integer"):
-            values = _whole(values)
+            values = whole_numbers(values)
         if pa.types.is_floating(values.type):
             values = pc.if_else(pc.is_finite(values), values, None)
         texts = values.cast(pa.string())
@@ -190,8 +190,8 @@ def _as_text(values: pa.Array) -> pa.Array:
     return values.cast(pa.string())
 
 
-def _whole(values: pa.Array) -> pa.Array:
-    """Tables with gaps in a column of ids often hold them as floats: whole ones are whole numbers."""
+def whole_numbers(values: pa.Array) -> pa.Array:
+    """Return floats that are all whole as whole numbers: tables with gaps often hold ids so."""
     if not pa.types.is_floating(values.type):
         return values
     known = values.drop_null().cast(pa.float64())

@@ -13,7 +13,7 @@ from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, nearest
 from schemas.event_columns import Column
 from schemas.event_paths import steps_of
-from streaming.files.cells import CellError, CellReader, text_cells
+from streaming.files.cells import CellError, CellReader, text_cells, whole_numbers
 from streaming.files.event_text import event_texts
 
 
@@ -70,7 +70,7 @@ class EventRows:
         return Chunk(keys, event_texts(fields), beside, place)
 
     def _either(self, batch: pa.RecordBatch, names: Sequence[str]) -> pa.Array:
-        return pc.coalesce(*(self._values(batch, name).cast(pa.string()) for name in names))
+        return pc.coalesce(*(whole_numbers(self._values(batch, name)).cast(pa.string()) for name in names))
 
     def _values(self, batch: pa.RecordBatch, path: str) -> pa.Array:
         if path in self.absent:

@@ -176,6 +176,14 @@ def test_parquet_with_two_columns_of_a_name_is_refused_where_the_contract_reads_
                 open_events(path, HANDBOOK)
 
 
+def test_a_key_is_the_id_whatever_type_a_column_of_ids_has(tmp_path: Path) -> None:
+    path = tmp_path / "floats.parquet"
+    pq.write_table(pa.table({**COLUMNS, "CUSTOMER_ID": [123456789012.0, 4000000000000001.0]}), path)
+    ((keys, values),) = open_events(path, HANDBOOK).keyed()
+    assert keys == [str(orjson.loads(each)["CUSTOMER_ID"]).encode() for each in values]
+    assert keys == [b"123456789012", b"4000000000000001"]
+
+
 def test_parquet_in_gzip_is_refused_with_what_to_do(tmp_path: Path) -> None:
     pq.write_table(pa.table(COLUMNS), tmp_path / "tx.parquet")
     path = tmp_path / "tx.parquet.gz"
