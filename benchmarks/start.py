@@ -87,7 +87,7 @@ def _run(place: Stage, spec: AgentSpec) -> dict[str, Any]:
 
 def _first_alert(place: Stage, spec: AgentSpec) -> float:
     """When the first batch with alerts was closed, which is after they were published; seconds since 1970."""
-    reader = LakeReader(place.settings.lake(spec.name), spec.tables)
+    reader = LakeReader.of(PlacedAgent(place.settings, spec))
     rows = reader.rows("batches", ["alerts", "closed_at"]).to_pylist()
     return min(float(row["closed_at"].timestamp()) for row in rows if row["alerts"] > 0)
 

@@ -54,7 +54,7 @@ def mend(agent: PlacedAgent) -> None:
     torn = {table.name: version for table in tables if (version := torn_end(table)) is not None}
     if not torn:
         return
-    left = _without(torn, LakeReader(lake, agent.spec.tables))
+    left = _without(torn, LakeReader.of(agent))
     _check_nothing_rests(agent, torn, left)
     if agent.spec.tables.transactions in torn:
         _take_back_undecided(agent, left.get("transactions"))

@@ -66,21 +66,21 @@ def _run(
     Args:
         once_reading: called when the agent begins to read.
     """
-    begun, settings, spec = psutil.Process().create_time(), agent.settings, agent.spec
+    begun, spec = psutil.Process().create_time(), agent.spec
     with progress_display(spec.name, as_json=as_json) as display:
         display.doing(_STARTING)
-        with bootstrap_for(settings) as bootstrap:
-            settings = _metrics_on_a_free_port(settings)
-            with observing(settings, spec.name) as observer:
-                feed = Feed(bootstrap, spec, settings, demo, display)
-                _drive(PlacedAgent(settings, spec), bootstrap, jvm, feed, once_reading, observer)
+        with bootstrap_for(agent.settings) as bootstrap:
+            agent = agent._replace(settings=_metrics_on_a_free_port(agent.settings))
+            with observing(agent.settings, spec.name) as observer:
+                feed = Feed(bootstrap, spec, agent.settings, demo, display)
+                _drive(agent, bootstrap, jvm, feed, once_reading, observer)
     sent, ended = feed.sent, time.time()
-    alerts = with_kinds(alerts_of(LakeReader(settings.lake(spec.name), spec.tables)), sent)
-    result = result_of(PlacedAgent(settings, spec), alerts, sent, begun, ended)
+    alerts = with_kinds(alerts_of(LakeReader.of(agent)), sent)
+    result, home = result_of(agent, alerts, sent, begun, ended), agent.settings.home
     from streaming.commands.demo_page import page  # noqa: PLC0415 -- matplotlib is loaded only to draw
 
-    report_of(settings.home).write_text(page(alerts, result, spec, settings.home), encoding="utf-8")
-    show_demo(alerts, result, spec, settings.home, as_json=as_json)
+    report_of(home).write_text(page(alerts, result, spec, home), encoding="utf-8")
+    show_demo(alerts, result, spec, home, as_json=as_json)
     return result, feed.is_through
 
 

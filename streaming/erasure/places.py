@@ -39,7 +39,7 @@ class ErasablePlaces:
     @property
     def reader(self) -> LakeReader:
         """Reads the lake as it is now."""
-        return LakeReader(self.lake, self.agent.spec.tables)
+        return LakeReader.of(self.agent)
 
     def tables(self) -> Iterator[Place]:
         """Yield the tables of the lake, and those of sandboxes, that may hold ids."""

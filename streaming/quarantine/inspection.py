@@ -137,7 +137,7 @@ class Quarantine:
 
     @property
     def _reader(self) -> LakeReader:
-        return LakeReader(self.agent.settings.lake(self.agent.spec.name), self.agent.spec.tables)
+        return LakeReader.of(self.agent)
 
 
 def listed(rows: pl.DataFrame) -> list[dict[str, Any]]:

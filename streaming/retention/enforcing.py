@@ -129,8 +129,12 @@ class RetentionKeeper:
         return self._definition.spec
 
     @property
+    def _placed(self) -> PlacedAgent:
+        return PlacedAgent(self._settings, self._spec)
+
+    @property
     def _reader(self) -> LakeReader:
-        return LakeReader(self._settings.lake(self._spec.name), self._spec.tables)
+        return LakeReader.of(self._placed)
 
     def _enforced(self, table: Table, before: datetime) -> int:
         reader = self._reader
@@ -191,7 +195,7 @@ class RetentionKeeper:
 
     def _cut_audit(self, found: StoredTable, before: datetime) -> int:
         young = first_young(found, "number", "at", before, self._now)
-        cut = announce_cut(PlacedAgent(self._settings, self._spec), found, before, young)
+        cut = announce_cut(self._placed, found, before, young)
         if cut <= found.removed_before:
             return 0
         return self._removed(found, numbered("number", cut, "hash", pa.array([], pa.string())), cut)
@@ -234,7 +238,7 @@ class RetentionKeeper:
 
     def _write_base(self, cut: int) -> None:
         """Write profiles as they stand at a row, for every definition that has decided rows from there on."""
-        history = DecidedHistory(self._settings.lake(self._spec.name), self._spec)
+        history = DecidedHistory(self._placed.lake, self._spec)
         replayer = Replayer(self._settings, self._definition, history)
         write_profiles(
             replayer,

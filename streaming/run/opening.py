@@ -177,8 +177,12 @@ class _Opening:
         return self.definition.spec
 
     @property
+    def placed(self) -> PlacedAgent:
+        return PlacedAgent(self.around.settings, self.spec)
+
+    @property
     def reader(self) -> LakeReader:
-        return LakeReader(self.around.settings.lake(self.spec.name), self.spec.tables)
+        return LakeReader.of(self.placed)
 
     def started(self, stack: ExitStack, *, move_alerts: bool) -> Agent:
         """Start the parts in the order in which they need each other; the stack closes them."""
@@ -254,8 +258,8 @@ class _Opening:
         )
 
     def maintenance(self) -> Worker:
-        settings, name = self.around.settings, self.spec.name
-        tables = partial(_to_be_maintained, settings.lake(name), settings.sandbox(name))
+        settings = self.around.settings
+        tables = partial(_to_be_maintained, self.placed.lake, settings.sandbox(self.spec.name))
         return Worker(
             "maintenance",
             Maintenance(tables, also=RetentionKeeper(settings, self.in_force).round).round,
@@ -271,18 +275,16 @@ class _Opening:
         return self.definition if active is None else self.engines.definition(active)
 
     def stream(self) -> StreamSettings:
-        around = self.around
-        return stream_settings(PlacedAgent(around.settings, self.spec), around.bootstrap, self.claimed.lake)
+        return stream_settings(self.placed, self.around.bootstrap, self.claimed.lake)
 
     def requested(self, pipeline: Pipeline) -> RequeueLane:
-        place, spec = requeues_place(PlacedAgent(self.around.settings, self.spec)), self.spec
+        place, spec = requeues_place(self.placed), self.spec
         contract, lake = self.definition.contract, self.claimed.lake
         schemas = schema_source(self.around.settings)
         return RequeueLane(place, spec.replay_horizon, spec.name, contract, lake, pipeline, schemas)
 
     def audit(self) -> BatchAudit:
-        places = AuditPlaces(PlacedAgent(self.around.settings, self.spec))
-        audit = LakeAudit(places, self.spec.replay_horizon, utc_now)
+        audit = LakeAudit(AuditPlaces(self.placed), self.spec.replay_horizon, utc_now)
         asks_late = self.spec.llm.mode == "deferred"
         return BatchAudit(audit, self.claimed.lake, self.spec.name, asks_late=asks_late)
 

@@ -59,7 +59,7 @@ class ServedAgent:
         self.system = ServedSystem(placed, self.health)
         self.definition = AgentDefinition.of(spec)
         self._lock, self._read_at = threading.Lock(), -_READER_SECONDS
-        self._reader, self._registry = LakeReader(placed.lake, spec.tables), RegistryWatch(placed)
+        self._reader, self._registry = LakeReader.of(placed), RegistryWatch(placed)
         contract = self.definition.contract
         payments, alerts = IndexedPayments(self.reader, contract.entity_names), KeptAlerts(self.reader)
         self.copies = Copies(spec.name, (alerts, payments))
