@@ -29,7 +29,6 @@ from schemas.errors import FlagstreamError
 from schemas.policy import JobLimits, NotifyLimits, Policy, QueryLimits, ReplayLimits
 
 Status = Literal["done", "dry_run", "refused", "failed"]
-Seconds = Callable[[], float]
 _WENT_WELL: tuple[Status, ...] = ("done", "dry_run")
 
 
@@ -38,10 +37,10 @@ class Deadline:
     """When a run must be over, in seconds of a monotonic clock."""
 
     at: float
-    clock: Seconds = time.monotonic
+    clock: Callable[[], float] = time.monotonic
 
     @classmethod
-    def after(cls, seconds: float, clock: Seconds = time.monotonic) -> Deadline:
+    def after(cls, seconds: float, clock: Callable[[], float] = time.monotonic) -> Deadline:
         """Return the deadline that is `seconds` away."""
         return cls(clock() + seconds, clock)
 
