@@ -18,8 +18,8 @@ from streaming.delta.lake import LakeTable
 from streaming.service.health import Health
 
 
-class Alerting:
-    """Alerts on batches.
+class AlertStep:
+    """Does steps 4 to 6 of batches.
 
     Args:
         agent: its name.

@@ -21,7 +21,7 @@ from schemas.batch_key import BatchKey
 from schemas.contract import EventContract
 from schemas.instants import EPOCH, MICRO, Clock, utc_now
 from schemas.spec import AgentSpec
-from streaming.batch.alert_step import Alerting
+from streaming.batch.alert_step import AlertStep
 from streaming.batch.alerting import Alerted
 from streaming.batch.batch_audit import BatchAudit
 from streaming.batch.batch_intake import BatchIntake, WantedBatch
@@ -126,7 +126,7 @@ class Pipeline:
         self._references = References(self._contract, self._health, rates=rates, last_read=last_read)
         self._input = InputWatch(self._health, self._contract.entity_names)
         self._intake = BatchIntake(self._agent, self._contract, lake, schemas)
-        self._alerting = Alerting(self._agent, lake.alerts, outbox, self._health)
+        self._alert_step = AlertStep(self._agent, lake.alerts, outbox, self._health)
         self._position, self._closed_at = StreamPosition(0, 0, LabelPin(0, 0, 0)), EPOCH
         self._recovery = Recovery(lake, entity_labels)
         self._newest: BatchKey | None = None  # that was decided here
@@ -314,7 +314,7 @@ class Pipeline:
     ) -> ClosedBatch:
         """Steps 4 to 8 over the stored rows of a decided batch."""
         decision = stored.decision
-        judged, alerted, asked, decided = self._alerting.alert(deciders, refuses, stored, watch)
+        judged, alerted, asked, decided = self._alert_step.alert(deciders, refuses, stored, watch)
         with watch.step(BatchStep.PUBLISH):
             self._outbox.publish()
         with watch.step(BatchStep.CLOSE):  # beside publishing it would take processors from the alerts
