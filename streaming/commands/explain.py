@@ -33,7 +33,7 @@ def explain_alert(agent: PlacedAgent, wanted: str, *, as_json: bool) -> None:
     """
     check_known(agent)
     contract = AgentDefinition.of(agent.spec).contract
-    found = explain(agent.lake, agent.spec, wanted, contract.primary_entity)
+    found = explain(agent, wanted, contract.primary_entity)
     record_read(agent, "explain", [agent.spec.tables.alerts, agent.spec.tables.transactions])
     print_json(found.plain(), default=str) if as_json else show(found, Terminal())
 

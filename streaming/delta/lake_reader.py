@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import polars as pl
 import pyarrow as pa
@@ -27,6 +27,13 @@ class HasLake(Protocol):
     @property
     def spec(self) -> AgentSpec:
         """What says how they are called."""
+
+
+class AgentLake(NamedTuple):
+    """A lake by itself, such as the one that a snapshot is, and the spec that names its tables."""
+
+    lake: Place
+    spec: AgentSpec
 
 
 class LakeReader:

@@ -17,10 +17,8 @@ import pyarrow.compute as pc
 
 from schemas.errors import ConfigurationError, NotFoundError
 from schemas.event_columns import DIRECTION, PAYMENT
-from schemas.spec import AgentSpec
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import HasLake, LakeReader
 from streaming.history.payments import Payments, ScannedPayments
-from streaming.store.place import Place
 
 _NEAREST = 5
 _SECONDS_PER_DAY = 86_400.0
@@ -72,19 +70,18 @@ class Explanation:
         }
 
 
-def explain(lake: Place, spec: AgentSpec, wanted: str, primary: str) -> Explanation:
+def explain(agent: HasLake, wanted: str, primary: str) -> Explanation:
     """Take an alert apart.
 
     Args:
-        lake: folder of the agent's tables.
-        spec: names the tables.
+        agent: whose tables are read.
         wanted: an alert's id, its first characters (six at least), or its transaction's id.
         primary: the entity whose history is shown.
 
     Raises:
         ConfigurationError: no alert, or several, fit `wanted`.
     """
-    reader = LakeReader(lake, spec.tables)
+    reader = LakeReader.of(agent)
     return explained(find_alert(reader, wanted), ScannedPayments(reader), primary)
 
 

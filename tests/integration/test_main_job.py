@@ -44,6 +44,7 @@ from streaming.commands.explain import plot, show
 from streaming.commands.what_if import write_report
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import LakeTable
+from streaming.delta.lake_reader import AgentLake
 from streaming.delta.whole_tables import read_stored
 from streaming.detection import checkpoints
 from streaming.history.decided import DecidedHistory
@@ -256,20 +257,20 @@ def test_an_alert_is_taken_apart_from_delta_alone(done: Done) -> None:
     customer = dict(alert["entities"])["customer"]
     rows = done.job.table("transactions", "sequence").to_pylist()
     before = [row for row in rows if row["customer"] == customer and row["sequence"] < alert["sequence"]]
-    found = explain(lake, done.job.spec, alert["alert_id"][:12], "customer")
+    found = explain(AgentLake(lake, done.job.spec), alert["alert_id"][:12], "customer")
     assert found.alert["alert_id"] == alert["alert_id"]
     assert found.adds_up
     assert found.normal[0].payments == found.history.height == len(before) > 5
     assert len(found.nearest) == 5
     assert {each["transaction_id"] for each in found.nearest} <= {row["transaction_id"] for row in before}
-    assert found.alert == explain(lake, done.job.spec, alert["transaction_id"], "customer").alert
+    assert found.alert == explain(AgentLake(lake, done.job.spec), alert["transaction_id"], "customer").alert
     console = Console(record=True, width=120, file=io.StringIO())
     show(found, console)
     shown = console.export_text()
     assert "exact" in shown
     assert "X" in plot(found.history, found.alert)
     with pytest.raises(ConfigurationError, match="no alert"):
-        explain(lake, done.job.spec, "0" * 32, "customer")
+        explain(AgentLake(lake, done.job.spec), "0" * 32, "customer")
 
 
 def test_every_batch_is_summed_up_in_monitoring(done: Done) -> None:
@@ -603,7 +604,7 @@ def test_sequences_and_absences_are_alerted_once_across_restarts_and_changing_ru
     assert one.span.first <= silent[-1]["passed_by"] < one.span.end
     assert one.differences == ()
     lake = job.settings.lake(job.spec.name)
-    told = explain(lake, job.spec, silent[0]["alert_id"], "customer")
+    told = explain(AgentLake(lake, job.spec), silent[0]["alert_id"], "customer")
     shown = io.StringIO()
     show(told, Console(file=shown, width=200))
     assert told.adds_up

@@ -31,6 +31,7 @@ from streaming.batch.engine import Engine
 from streaming.batch.steps import BatchStep
 from streaming.commands.explain import show
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.delta.lake_reader import AgentLake
 from streaming.delta.whole_tables import read_stored
 from streaming.detection.model import save, train
 from streaming.detection.scoring import Scorer
@@ -261,7 +262,7 @@ def test_a_stored_row_that_stopped_earlier_versions_is_finished_and_explained(
     assert sorted(batches["stored"].to_list()) == [1, 45]
     assert alerts.filter(pl.col("batch_id") == 0).height >= 45
     for wanted in alerts["alert_id"].unique().to_list()[:5]:
-        found = explain(lake, spec, wanted, CONTRACT.primary_entity)
+        found = explain(AgentLake(lake, spec), wanted, CONTRACT.primary_entity)
         show(found, Terminal(file=io.StringIO(), width=200))
         json.dumps(found.plain(), default=str, allow_nan=False)
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from streaming.actions.entity_actions import EntityActions
+from streaming.delta.lake_reader import AgentLake
 from streaming.history.explain import explain
 from streaming.home.placed_agent import PlacedAgent
 from streaming.testing.live_lake import CONTRACT, LARGE, SILENT, events, judge
@@ -94,7 +95,7 @@ def test_an_alert_of_a_guest_is_explained_and_listed_beside_others(tmp_path: Pat
         send(tried, stream, 100)
         guest = next(each for each in tried.alerts if "terminal" not in each["entities"])
         lake = tried.settings.lake(spec.name)
-        found = explain(lake, spec, guest["alert_id"], "customer")
+        found = explain(AgentLake(lake, spec), guest["alert_id"], "customer")
         assert [each.kind for each in found.normal] == ["customer"]
         similar = EntityActions(PlacedAgent(tried.settings, spec), ("customer", "terminal")).similar(
             guest["alert_id"], 50

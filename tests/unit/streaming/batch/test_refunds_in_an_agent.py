@@ -12,6 +12,7 @@ from schemas.contract import load_contract
 from schemas.spec import AgentSpec
 from streaming.commands.explain import _refund
 from streaming.history.explain import explain
+from streaming.home.placed_agent import PlacedAgent
 from streaming.testing.live_lake import agent, events
 from streaming.testing.trial import trial
 
@@ -60,7 +61,7 @@ def test_refunds_are_stored_scored_and_alerted_as_such(tmp_path: Path) -> None:
     assert raised.keys() == refunds
     assert {each["direction"] for each in raised.values()} == {"refund"}
     assert {each["direction"] for each in alerts} == {"refund", "payment"}
-    found = explain(tried.settings.lake(spec.name), spec, payments[-2]["tx_id"], "customer")
+    found = explain(PlacedAgent(tried.settings, spec), payments[-2]["tx_id"], "customer")
     past = [-each["amount"] for each in payments[:-2] if each["customer_id"] == "c1" and each["amount"] < 0]
     assert _refund(found.alert) == "refund of "
     assert sorted(found.history["amount"].to_list()) == pytest.approx(sorted(past))

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 from streaming.commands.explain import show
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import AgentLake, LakeReader
 from streaming.history.explain import explain
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
@@ -20,7 +20,7 @@ def test_the_usual_amount_of_a_reason_and_the_median_are_said_to_be_two_figures(
     lake = settings.lake(spec.name)
     alert = str(LakeReader(lake, spec.tables).frame("alerts", ["alert_id"])["alert_id"][-1])
     file = io.StringIO()
-    show(explain(lake, spec, alert, "customer"), Terminal(file=file, width=200))
+    show(explain(AgentLake(lake, spec), alert, "customer"), Terminal(file=file, width=200))
     text = " ".join(file.getvalue().split())
     assert "by all payments on record before, each counted alike" in text
     assert "median of all" in text

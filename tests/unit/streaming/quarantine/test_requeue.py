@@ -459,7 +459,7 @@ def test_a_snapshot_over_requeued_batches_is_replayed(settings: Settings) -> Non
 @pytest.mark.usefixtures("taken_in")
 def test_a_requeued_alert_is_explained(settings: Settings) -> None:
     alerts = table(settings, "alerts", "outbox_seq").filter(pl.col("query_id").str.starts_with("requeue-"))
-    found = explain(settings.lake("tester"), agent(), alerts["alert_id"][0], "customer")
+    found = explain(PlacedAgent(settings, agent()), alerts["alert_id"][0], "customer")
     assert found.adds_up
 
 

@@ -110,7 +110,7 @@ def test_one_alert_is_explained_as_the_command_does(lake: Settings, client: ApiC
     wanted = first_alert(client)
     found = ok(client.get(f"/v1/alerts/{wanted}"))
     jsonschema.validate(found["alert"], alert_json_schema())
-    shown = explain(lake.lake(SPEC.name), SPEC, wanted, CONTRACT.primary_entity)
+    shown = explain(PlacedAgent(lake, SPEC), wanted, CONTRACT.primary_entity)
     assert found["adds_up"] is shown.adds_up is True
     assert [each["payments"] for each in found["normal"]] == [each.payments for each in shown.normal]
     assert [each["transaction_id"] for each in found["nearest"]] == [
