@@ -204,6 +204,6 @@ def assert_nothing_lost_or_doubled(survived: Survived, bootstrap: str, percent: 
     assert all(version == (canary if name in inside else spec).version for name, version in owners)
     assert (inside & set(table["transaction_id"].to_pylist()) != set()) is bool(percent)
     assert absences.num_rows > 10, "absences took part"
-    found = reconcile(settings.lake(AGENT), spec, bootstrap, HOUR)
+    found = reconcile(PlacedAgent(settings, spec), bootstrap, HOUR)
     assert found.differences == 0, found
     assert_audited_once(settings, spec)

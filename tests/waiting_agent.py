@@ -93,5 +93,5 @@ class WaitingAgent:
         assert Counter(transactions["transaction_id"].to_pylist()) == Counter(self.stream.sent_ids)
         alerts = stored(self.lake, "alerts", "outbox_seq")
         assert len(set(alerts["alert_id"].to_pylist())) == alerts.num_rows > 0
-        found = reconcile(self.lake, self.spec, self.bootstrap, _HOUR)
+        found = reconcile(self, self.bootstrap, _HOUR)
         assert found.differences == 0, found

@@ -22,7 +22,7 @@ def show_differences(agent: PlacedAgent, *, as_json: bool) -> bool:
     check_known(agent)
     contract = AgentDefinition.of(agent.spec).contract
     with broker_of(agent.settings) as bootstrap:
-        found = reconcile(agent.lake, agent.spec, bootstrap, contract.duplicates.horizon)
+        found = reconcile(agent, bootstrap, contract.duplicates.horizon)
     record_read(agent, "reconcile", [agent.spec.tables.transactions, agent.spec.tables.alerts])
     show_facts({**asdict(found), "differences": found.differences}, as_json=as_json)
     return not found.differences

@@ -15,10 +15,9 @@ from streaming.batch.alerts_lane import lanes_of, unseen
 from streaming.batch.closed_batches import unbalanced
 from streaming.batch.queries import requeue
 from streaming.batch.resuming import records_lost
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import HasLake, LakeReader
 from streaming.kafka.publish import AGENT_HEADER, REPLAY_HEADER
 from streaming.kafka.topic import committed_messages, headers_of, topic_exists
-from streaming.store.place import Place
 
 AlertKey = tuple[str, int]
 _COUNTS = ["read", "stored", "quarantined", "duplicates", "filtered"]
@@ -91,17 +90,17 @@ class Reconciliation:
         return json.dumps({**asdict(self), "differences": self.differences})
 
 
-def reconcile(lake: Place, spec: AgentSpec, bootstrap: str, horizon: timedelta) -> Reconciliation:
+def reconcile(agent: HasLake, bootstrap: str, horizon: timedelta) -> Reconciliation:
     """Compare the lake with itself and with the alerts topic.
 
     Args:
-        lake: folder of the tables.
+        agent: whose lake it is.
         horizon: the contract's duplicate horizon.
 
     Raises:
         RetryableError: the broker does not answer.
     """
-    reader = LakeReader(lake, spec.tables)
+    reader = LakeReader.of(agent)
     batches = reader.frame("batches", ["query_id", "lost", *_COUNTS])
     transactions = reader.frame("transactions", ["sequence", "transaction_id", "kafka_timestamp"])
     requeued = int(batches.filter(requeue(pl.col("query_id")))["read"].sum())
@@ -112,7 +111,7 @@ def reconcile(lake: Place, spec: AgentSpec, bootstrap: str, horizon: timedelta) 
         requeued_twice=_stored_twice(reader) if requeued else 0,
         lost=records_lost(batches["lost"]),
         **_counted(reader, batches, transactions.height, requeued),
-        **_published(reader, spec, bootstrap),
+        **_published(reader, agent.spec, bootstrap),
     )
 
 

@@ -92,7 +92,7 @@ def test_a_stopped_driver_that_wakes_after_its_successor_writes_nothing(
     assert sleeper.returncode == FencedError.exit_code, output
     assert (versions(settings.lake(AGENT)), published(bootstrap, spec.alerts.topic)) == before
     assert len(before[1]) > 0
-    found = reconcile(settings.lake(AGENT), spec, bootstrap, HOUR)
+    found = reconcile(PlacedAgent(settings, spec), bootstrap, HOUR)
     assert found.differences == 0, found
 
 
@@ -160,5 +160,5 @@ def test_late_answers_are_paid_for_and_published_once_whenever_the_driver_dies(
     assert table["outbox_seq"].to_pylist() == list(range(len(keys)))
     assert seen == keys
     assert len(set(asked)) == len(asked) > 3, "no answer is paid for twice"
-    found = reconcile(settings.lake(AGENT), spec, bootstrap, HOUR)
+    found = reconcile(PlacedAgent(settings, spec), bootstrap, HOUR)
     assert found.differences == 0, found

@@ -14,6 +14,7 @@ import yaml
 from schemas.contract import load_contract
 from schemas.spec import load_spec
 from streaming.batch.pipeline import BatchStep
+from streaming.delta.lake_reader import AgentLake
 from streaming.history.reconcile import reconcile
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
@@ -95,5 +96,5 @@ def test_a_chain_of_drivers_killed_in_requeued_batches_loses_and_doubles_nothing
     assert len(set(sent)) == len(sent) > len(PLACES)
     folded = folded_scores(spec, transactions)
     assert Counter(table["transaction_id"].to_pylist()) == Counter(folded.keys())
-    found = reconcile(lake, spec, bootstrap, HOUR)
+    found = reconcile(AgentLake(lake, spec), bootstrap, HOUR)
     assert (found.differences, found.requeued_twice) == (0, 0), found

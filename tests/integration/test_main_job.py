@@ -152,7 +152,7 @@ class Job:
         return newest_events(places, kind, 1_000)
 
     def reconciled(self) -> Reconciliation:
-        return reconcile(self.settings.lake(self.spec.name), self.spec, self.bootstrap, HOUR)
+        return reconcile(PlacedAgent(self.settings, self.spec), self.bootstrap, HOUR)
 
     def scores(self) -> dict[str, tuple[float, float]]:
         alerts = self.table("alerts", "outbox_seq")

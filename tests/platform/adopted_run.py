@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from schemas.spec import load_spec
 from streaming.batch.runner import StreamRunner
+from streaming.delta.lake_reader import AgentLake
 from streaming.history.reconcile import reconcile
 from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.home.placed_agent import PlacedAgent
@@ -52,7 +53,7 @@ def main(spec_file: str, home: str, bootstrap: str, jars: list[str]) -> None:
         "zone": session.conf.get("spark.sql.session.timeZone"),
         "totals": status.totals,
         "balanced": status.balanced,
-        "differences": reconcile(lake, spec, bootstrap, timedelta(hours=1)).differences,
+        "differences": reconcile(AgentLake(lake, spec), bootstrap, timedelta(hours=1)).differences,
         "replay": len(run_replay(PlacedAgent(settings, spec), ReplaySpan()).differences),
     }
     session.stop()

@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
+from streaming.delta.lake_reader import AgentLake
 from streaming.history.reconcile import Reconciliation, reconcile
 from streaming.home.brokers import connection
 from streaming.home.placed_agent import PlacedAgent
@@ -49,7 +50,7 @@ def test_alerts_move_when_asked_for_and_not_before(
         return agent(name=name, alerts={"topic": alerts})
 
     def reconciled() -> Reconciliation:
-        return reconcile(lake, on_topic(after), bootstrap, timedelta(hours=1))
+        return reconcile(AgentLake(lake, on_topic(after)), bootstrap, timedelta(hours=1))
 
     run(settings, on_topic(before), bootstrap, 0)
     with pytest.raises(ConfigurationError, match="--move-alerts"):

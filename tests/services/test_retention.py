@@ -22,7 +22,7 @@ from streaming.audit.audit_cut import cut_of
 from streaming.audit.audit_log import AuditPlaces
 from streaming.definition.agent_definition import AgentDefinition, check_retention
 from streaming.delta.forgetting import forget_versions
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import AgentLake, LakeReader
 from streaming.delta.rewriting import maintained_alone
 from streaming.history import reconcile
 from streaming.history.replay_runs import ReplaySpan, run_replay
@@ -293,7 +293,7 @@ def test_what_was_removed_counts_as_stored_and_as_seen(settings: Settings) -> No
         patch.setattr(reconcile, "topic_exists", lambda *_: True)
         patch.setattr(reconcile, "committed_messages", lambda *_: sent)
         place, horizon = settings.lake("tester"), CONTRACT.duplicates.horizon
-        found = reconcile.reconcile(place, spec(), "127.0.0.1:1", horizon)
+        found = reconcile.reconcile(AgentLake(place, spec()), "127.0.0.1:1", horizon)
     assert found.differences == 0, found
     assert found.alerts_on_kafka == found.alerts_in_delta < len(sent)
 

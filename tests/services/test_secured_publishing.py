@@ -15,6 +15,7 @@ import pytest
 from schemas.spec import load_spec
 from schemas.subscription import Subscription
 from streaming.batch.steps import BatchStep
+from streaming.delta.lake_reader import AgentLake
 from streaming.history.reconcile import reconcile
 from streaming.home.brokers import Brokers
 from streaming.home.client_properties import load_properties
@@ -103,7 +104,7 @@ def test_a_chain_of_killed_drivers_with_the_least_rights_loses_and_doubles_nothi
     assert dict(zip(table["transaction_id"].to_pylist(), scores, strict=True)) == folded_scores(
         spec, rows, lake
     )
-    assert reconcile(lake, spec, settings.kafka, HOUR).differences == 0
+    assert reconcile(AgentLake(lake, spec), settings.kafka, HOUR).differences == 0
 
 
 def test_tokens_that_a_callback_gives_serve_every_client(secured: tuple[SecuredBroker, str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from schemas.spec import AgentSpec, load_spec
 from streaming.batch.steps import BatchStep
+from streaming.delta.lake_reader import AgentLake
 from streaming.history.reconcile import reconcile
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
@@ -69,7 +70,7 @@ def assert_whole(settings: Settings, spec: AgentSpec, bootstrap: str, streams: S
     assert sent == keys
     assert len(set(keys)) == len(keys) > len(CHAIN)
     assert set(folded_scores(spec, rows)) == set(table["transaction_id"].to_pylist())
-    found = reconcile(lake, spec, bootstrap, HOUR)
+    found = reconcile(AgentLake(lake, spec), bootstrap, HOUR)
     assert (found.differences, found.requeued_twice) == (0, 0), found
 
 

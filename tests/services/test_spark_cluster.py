@@ -99,7 +99,7 @@ class Run:
         assert sent == alerts["alert_id"].to_pylist()
         assert len(set(sent)) == len(sent) > 3
         assert set(folded_scores(spec, rows)) == set(alerts["transaction_id"].to_pylist())
-        found = reconcile(self.settings.lake("tester"), spec, self.bootstrap, timedelta(hours=1))
+        found = reconcile(PlacedAgent(self.settings, spec), self.bootstrap, timedelta(hours=1))
         assert found.differences == 0, found
         assert run_replay(PlacedAgent(self.settings, spec), ReplaySpan()).differences == ()
 

@@ -144,7 +144,7 @@ def test_status_and_reconcile_count_what_was_taken_out_apart(
     assert before.quarantine_reasons == {"missing_field": ROWS}
     assert before.rejected_shares == {"missing_field": 0.5}
     run_agent(broken)
-    found = reconcile(broken.lake("tester"), agent(), "nowhere", timedelta(hours=1))
+    found = reconcile(PlacedAgent(broken, agent()), "nowhere", timedelta(hours=1))
     assert (found.read, found.requeued) == (2 * ROWS, ROWS - 1)
     # No alert is on a topic here.
     assert found.differences == found.missing_on_kafka == found.alerts_in_delta
