@@ -20,6 +20,7 @@ from schemas.llm import Llm
 from schemas.spec import AgentSpec
 from streaming.batch.warmup import compile_kernels
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.home.placed_agent import PlacedAgent
 from streaming.run.status import read_status
 from streaming.setup.downloads import jar_paths
 from streaming.setup.session import start_session
@@ -70,7 +71,7 @@ def _pair(
 
 def _check_asked(place: Stage, spec: AgentSpec) -> None:
     """A run that never asked would show nothing."""
-    status = read_status(place.settings.lake(spec.name), spec, None)
+    status = read_status(PlacedAgent(place.settings, spec), None)
     if status.totals["llm_calls"] == 0 or status.late["answered"] > 0:
         raise AssertionError(f"expected questions without answers, found {status.totals} and {status.late}")
 

@@ -63,7 +63,7 @@ class WaitingAgent:
         Raises:
             StoreError: the store does not answer.
         """
-        return int(read_status(self.lake, self.spec, None).totals["stored"])
+        return int(read_status(self, None).totals["stored"])
 
     def has_stored(self) -> bool:
         """Say whether everything sent is stored; of a store that does not answer that is not known yet."""

@@ -51,7 +51,7 @@ def show_status(agent: PlacedAgent, *, as_json: bool) -> None:
         raise StoreError(away)
     check_known(agent)
     input_now = read_input(agent.settings, agent.spec.data_sources.transactions.subscription)
-    status = read_status(lake, agent.spec, input_now).with_health(health, lake)
+    status = read_status(agent, input_now).with_health(health, lake)
     print_status(status.with_endpoints(known_endpoints(agent)), as_json=as_json)
 
 

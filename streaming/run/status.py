@@ -24,7 +24,7 @@ from streaming.batch.moved import COMPUTED_COLUMNS, ComputedOn
 from streaming.batch.queries import newest_of_the_stream
 from streaming.batch.resuming import records_lost
 from streaming.delta.faults import why_unusable
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import HasLake, LakeReader
 from streaming.delta.stored import StoredTable
 from streaming.home.settings import Settings
 from streaming.kafka.broker import EmbeddedBroker
@@ -39,7 +39,7 @@ from streaming.run.learning import learning_line
 from streaming.run.mode_advice import ModeAdvice, read_mode
 from streaming.service.health import ActiveCondition, Condition, beside, is_running, read_health
 from streaming.store.place import Place
-from streaming.versions.shadow_status import SideBySide, side_by_side
+from streaming.versions.shadow_status import SideBySide, versions_beside
 
 _CALL_SECONDS = 5.0
 _TOTALS = (
@@ -189,14 +189,14 @@ class Status:
         return json.dumps(asdict(self), default=lambda moment: moment.isoformat())
 
 
-def read_status(lake: Place, spec: AgentSpec, input_now: InputNow | None) -> Status:
+def read_status(agent: HasLake, input_now: InputNow | None) -> Status:
     """Sum up an agent's batches.
 
     Args:
-        lake: where the tables lie.
+        agent: whose lake it is.
         input_now: how far the topics go, None when the broker is away.
     """
-    reader = LakeReader(lake, spec.tables)
+    reader, spec = LakeReader.of(agent), agent.spec
     table, frame = reader.table("batches"), reader.frame("batches", [*dict.fromkeys([*_COLUMNS, *_TOTALS])])
     if table is None or frame.height == 0:
         return _empty(spec, input_now)
@@ -212,7 +212,7 @@ def read_status(lake: Place, spec: AgentSpec, input_now: InputNow | None) -> Sta
         durations=json.loads(newest["durations"]),
         pins=_short(pins),
         version=pins["spec"]["version"],
-        beside=tuple(side_by_side(lake, spec)),
+        beside=tuple(versions_beside(agent)),
         agreement=agreement_with_labels(reader, spec),
         learning=learning_line(max(frame["next_sequence"].to_list()), spec.rows_to_learn),
         requests_waiting=sum(each.state == "waiting" for each in requests),

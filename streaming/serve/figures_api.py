@@ -30,9 +30,8 @@ class CostTable(BaseModel):
 @figures_router.get("/status")
 def show_status(call: Reading) -> dict[str, Any]:
     """Show an agent's totals, its newest batch, and the conditions it stands under; no broker is asked."""
-    agent = call.agent
-    lake = agent.placed.lake
-    found = read_status(lake, agent.spec, None).with_health(agent.placed.settings.health(agent.name), lake)
+    agent = call.agent.placed
+    found = read_status(agent, None).with_health(agent.settings.health(agent.name), agent.lake)
     plain: dict[str, Any] = json.loads(found.to_json())
     return plain
 

@@ -16,7 +16,7 @@ from streaming.serve.spec_differences import SpecDifference, differences
 from streaming.versions.moving import moved, prompt_digest
 from streaming.versions.promotion_gates import GateState, gates
 from streaming.versions.registry import Author, SpecRegistry, case_of
-from streaming.versions.shadow_status import side_by_side
+from streaming.versions.shadow_status import versions_beside
 from streaming.versions.stages import (
     NEXT,
     Stage,
@@ -167,7 +167,7 @@ def list_versions(call: Reading) -> list[VersionRow]:
 def list_beside(call: Reading) -> list[VersionBeside]:
     """Set the versions in shadow and canary beside what was published; none before they decide a batch."""
     placed = call.agent.placed
-    found = [VersionBeside(**asdict(each)) for each in side_by_side(placed.lake, placed.spec)]
+    found = [VersionBeside(**asdict(each)) for each in versions_beside(placed)]
     return [
         each.model_copy(update={"published": _judged(each.published), "beside": _judged(each.beside)})
         for each in found

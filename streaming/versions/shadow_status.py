@@ -11,10 +11,9 @@ import pyarrow.compute as pc
 
 from schemas.spec import AgentSpec
 from schemas.tables import SHADOW
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import HasLake, LakeReader
 from streaming.delta.pins import CANARY
 from streaming.labels.book import LabelBook
-from streaming.store.place import Place
 from streaming.versions.registry_table import read_entries
 from streaming.versions.stages import VersionStage, staged_versions, version_in
 
@@ -58,20 +57,19 @@ class SideBySide:
     percent: float | None = None
 
 
-def side_by_side(lake: Place, spec: AgentSpec) -> list[SideBySide]:
+def versions_beside(agent: HasLake) -> list[SideBySide]:
     """Return every version that stands in shadow or canary beside what was published, newest last.
 
     Args:
-        lake: where the agent's tables lie.
-        spec: names them.
+        agent: whose lake it is.
     """
-    reader = LakeReader(lake, spec.tables)
+    reader = LakeReader.of(agent)
     found = staged_versions(read_entries(reader.place("specs")))
     active = version_in("active", found)
     shadow, canary = (version_in(stage, found) for stage in ("shadow", "canary"))
     if active is None or (shadow is None and canary is None):
         return []
-    evidence = _Evidence.read(reader, spec)
+    evidence = _Evidence.read(reader, agent.spec)
     pairs = [
         None if shadow is None else _in_shadow(active, shadow, evidence),
         None if canary is None else _in_canary(active, canary, evidence),

@@ -143,7 +143,7 @@ def test_late_answers_are_paid_for_and_published_once_whenever_the_driver_dies(
             last = drivers.start(spec_file, **order)
 
             def all_answered() -> bool:
-                status = read_status(settings.lake(AGENT), spec, None)
+                status = read_status(PlacedAgent(settings, spec), None)
                 return status.totals["stored"] == 600 and status.late["pending"] == 0
 
             wait_until(all_answered, DRIVER_SECONDS, "every alert to be answered")

@@ -33,7 +33,7 @@ SECONDS = 90.0
 
 
 def status_of(job: Job) -> Status:
-    return read_status(job.settings.lake(job.spec.name), job.spec, None)
+    return read_status(PlacedAgent(job.settings, job.spec), None)
 
 
 def run_until(job: Job, enough: Callable[[Status], bool]) -> LateTotals:

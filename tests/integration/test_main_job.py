@@ -455,7 +455,7 @@ def test_frauds_confirmed_on_the_labels_topic_make_their_terminal_suspect(
     }
     assert bad.issuperset(blamed.values())
     assert min(blamed) >= 400, "nothing was known of them before"
-    assert read_status(lake, job.spec, None).labels == 400
+    assert read_status(AgentLake(lake, job.spec), None).labels == 400
     assert job.scores() == folded_scores(job.spec, job.table("transactions", "sequence"), lake)
     found = replayed(job, slice_rows=77)
     assert (found.rows, found.alerts) == (800, len(alerts))
@@ -513,7 +513,7 @@ def test_versions_take_over_between_batches_without_a_restart_and_are_rolled_bac
         lambda: (in_shadow(), activate(settings, stricter, job.spec)),
         lambda: put(settings, entry(changed, "canary", "promoted")),
         lambda: (
-            beside.extend(read_status(lake, job.spec, None).beside),
+            beside.extend(read_status(AgentLake(lake, job.spec), None).beside),
             activate(settings, changed, stricter),
         ),
         lambda: SpecRegistry(PlacedAgent(settings, job.spec)).rollback(Author("anna", "too many alerts")),
@@ -794,7 +794,7 @@ def test_a_model_that_is_not_there_loses_no_alert(
     assert {row["detail"]["outcome"] for row in calls} <= {"unreachable", "circuit_open"}
     assert len(calls) >= sum(job.table("batches", "batch_id")["llm_calls"].to_pylist()) > 0
     assert set(job.table("monitoring", "batch_id")["status"].to_pylist()) == {"degraded"}
-    assert read_status(job.settings.lake(job.spec.name), job.spec, None).degraded_share == 1.0
+    assert read_status(PlacedAgent(job.settings, job.spec), None).degraded_share == 1.0
     found = job.reconciled()
     assert found.differences == 0, found
     assert found.alerts_on_kafka == len(alerts) > 0

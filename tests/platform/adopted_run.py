@@ -47,7 +47,7 @@ def main(spec_file: str, home: str, bootstrap: str, jars: list[str]) -> None:
     with open_agent(PlacedAgent(settings, spec), bootstrap, Clients(settings, "none")) as agent:
         StreamRunner(session, agent.pipeline, agent.stream).run(Event(), until_idle=True)
     lake = settings.lake(spec.name)
-    status = read_status(lake, spec, None)
+    status = read_status(AgentLake(lake, spec), None)
     found = {
         "spark": session.version,
         "zone": session.conf.get("spark.sql.session.timeZone"),

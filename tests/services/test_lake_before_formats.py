@@ -79,7 +79,7 @@ def test_its_registry_labels_and_figures_are_there(tmp_path: Path) -> None:
     labels = read_stored(settings.lake(LAKE.name) / "labels")
     assert labels is not None
     assert labels.num_rows == 55
-    status = read_status(settings.lake(LAKE.name), spec, None)
+    status = read_status(PlacedAgent(settings, spec), None)
     assert (status.batches, status.totals["stored"]) == (12, ROWS)
 
 

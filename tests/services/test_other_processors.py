@@ -14,7 +14,7 @@ from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.history.tolerance import SCORES_WITHIN
 from streaming.run.status import read_status
 from streaming.testing.live_lake import events, run_live, without_broker
-from tests.other_machine import LAKE, ROWS, VARIANTS, WITHOUT_FMA, has_fma, on, placed
+from tests.other_machine import ROWS, VARIANTS, WITHOUT_FMA, has_fma, on, placed
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -74,7 +74,7 @@ def test_a_lake_that_has_moved_says_since_when_and_is_replayed_on_both_machines(
     here, elsewhere = machine_fingerprint(), there["fingerprint"]
     assert [set(each) for each in fingerprints(home)][:before] == [{here}] * before
     assert {each for found in fingerprints(home)[before:] for each in found} == {elsewhere}
-    status = read_status(placed(home).lake, LAKE, None)
+    status = read_status(placed(home), None)
     assert status.computed_on is not None
     assert (status.computed_on.before, status.computed_on.fingerprint) == (here, elsewhere)
     found = run_replay(placed(home), ReplaySpan())

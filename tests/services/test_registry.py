@@ -21,6 +21,7 @@ from schemas.contract import CONTRACTS, EventContract
 from schemas.loading import parse_document
 from schemas.schema_texts import SchemaText
 from schemas.spec import load_spec
+from streaming.delta.lake_reader import AgentLake
 from streaming.events.decode import decode
 from streaming.events.protobuf_schema import message_by_name
 from streaming.events.record_table import record_table
@@ -166,7 +167,7 @@ def test_a_registry_that_is_away_is_waited_for(
 
     def has_stored() -> bool:
         assert driver.poll() is None, driver.communicate()[0]
-        return read_status(lake, spec, None).totals["stored"] == len(stream.sent_ids)
+        return read_status(AgentLake(lake, spec), None).totals["stored"] == len(stream.sent_ids)
 
     try:
         stream.send(100)

@@ -139,7 +139,7 @@ def test_topics_are_decided_as_one_stream(place: Place) -> None:
     assert json.loads(newest["topic_ids"]).keys() == names
     place.send("b", 50)
     settings = replace(place.settings, kafka=place.bootstrap)
-    status = read_status(settings.lake(job.spec.name), job.spec, read_input(settings, reads))
+    status = read_status(PlacedAgent(settings, job.spec), read_input(settings, reads))
     assert status.lag_by_topic == {place.topic("a"): 0, place.topic("b"): 55}
     assert status.lag == 55
 

@@ -109,7 +109,7 @@ def test_another_machine_goes_on_where_the_first_one_ended(
     stored = lake.rows("transactions", ["transaction_id"])["transaction_id"].to_pylist()
     assert sorted(stored) == [each["tx_id"] for each in payments]
     assert folders_of(elsewhere.profiles(spec.name)).names() == [f"{ROWS:020d}"]
-    status = read_status(elsewhere.lake(spec.name), spec, None)
+    status = read_status(PlacedAgent(elsewhere, spec), None)
     assert status.totals["stored"] == ROWS
     report = check_audit(AuditPlaces(PlacedAgent(elsewhere, spec)))
     assert (report.sound, report.anchored) == (True, report.rows - 1)
@@ -142,7 +142,7 @@ def test_what_is_too_old_leaves_a_lake_in_a_store_and_what_remembers_it_stays(ma
     assert sorted(left) == list(range(cut, 4 * BATCH))
     found = run_replay(PlacedAgent(elsewhere, spec), ReplaySpan())
     assert (found.differences, found.rows) == ((), 4 * BATCH - cut)
-    assert read_status(elsewhere.lake(spec.name), spec, None).totals["stored"] == 4 * BATCH
+    assert read_status(PlacedAgent(elsewhere, spec), None).totals["stored"] == 4 * BATCH
     assert check_audit(AuditPlaces(PlacedAgent(elsewhere, spec))).sound
 
 
@@ -245,4 +245,4 @@ def test_the_anchor_lies_in_a_bucket_that_the_lakes_account_cannot_touch_and_the
     with surroundings(guard):
         assert ObjectFiles(guard.place / spec.name).names() == ["audit.anchor"]
         with pytest.raises(ConfigurationError, match="the store does not admit this"):
-            read_status(settings.lake(spec.name), spec, None)
+            read_status(PlacedAgent(settings, spec), None)

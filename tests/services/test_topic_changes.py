@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 from schemas.errors import DataLossError, RetryableError
 from schemas.subscription import Subscription
 from streaming.batch.runner import StreamRunner
+from streaming.delta.lake_reader import AgentLake
 from streaming.home.brokers import connection
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
@@ -100,7 +101,7 @@ def test_records_that_retention_has_taken_are_refused_then_given_up_on_record(
     found = agent.reconciled()
     assert (found.differences, found.lost) == (0, lost)
     lake = agent.settings.lake(agent.spec.name)
-    assert read_status(lake, agent.spec, None).lost == lost
+    assert read_status(AgentLake(lake, agent.spec), None).lost == lost
     told = [each["detail"] for each in agent.audited("action")]
     assert [(each["why"], each["lost"]) for each in told] == [("the topic kept too little", lost)]
     assert agent.scores() == folded_scores(agent.spec, agent.table("transactions", "sequence"), lake)

@@ -69,7 +69,7 @@ def test_its_registry_labels_and_open_window_are_there(tmp_path: Path) -> None:
     labels = read_stored(settings.lake(LAKE.name) / "labels")
     assert labels is not None
     assert labels.num_rows == 41
-    assert read_status(settings.lake(LAKE.name), spec, None).late["pending"] > 0
+    assert read_status(PlacedAgent(settings, spec), None).late["pending"] > 0
 
 
 def test_what_it_rejected_can_be_requeued(tmp_path: Path) -> None:

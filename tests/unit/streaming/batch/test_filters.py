@@ -72,7 +72,7 @@ def test_of_a_change_stream_new_rows_alone_are_payments(tmp_path: Path) -> None:
         assert (batch["read"], batch["stored"], batch["filtered"]) == (5, 1, 4)
         assert json.loads(batch["filtered_by_reason"]) == {"tombstone": 1, "where": 3}
         assert tried.replay().differences == ()
-    status = read_status(tried.settings.lake(spec.name), spec, None)
+    status = read_status(PlacedAgent(tried.settings, spec), None)
     assert status.balanced
     assert status.totals["filtered"] == 4
     assert status.filtered_reasons == {"where": 3, "tombstone": 1}
@@ -92,7 +92,7 @@ def counted(tried: Trial) -> tuple[int, dict[str, int]]:
     """Check that all batches balance; return what they left out, and why."""
     batches = frame(tried.stored("batches", "next_sequence"))
     assert unbalanced(batches) == 0
-    status = read_status(tried.settings.lake(tried.spec.name), tried.spec, None)
+    status = read_status(PlacedAgent(tried.settings, tried.spec), None)
     return int(batches["filtered"].sum()), status.filtered_reasons
 
 
@@ -183,5 +183,5 @@ def test_a_batch_of_nothing_that_is_wanted_is_finished_after_a_crash(
     with pytest.raises(_EndedError):
         attempt(home, spec, records, ended)
     attempt(home, spec, records, None)
-    status = read_status(home.lake(spec.name), spec, None)
+    status = read_status(PlacedAgent(home, spec), None)
     assert (status.totals["read"], status.totals["filtered"]) == (3, 3)

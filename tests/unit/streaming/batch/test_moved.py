@@ -128,9 +128,9 @@ def test_a_batch_finished_elsewhere_was_computed_on_both(placed: PlacedAgent, st
 
 def test_status_says_since_which_batch(placed: PlacedAgent) -> None:
     lived_on(placed, HERE)
-    assert read_status(placed.lake, SPEC, None).computed_on == ComputedOn(HERE)
+    assert read_status(placed, None).computed_on == ComputedOn(HERE)
     lived_on(placed, HERE, THERE)
-    found = read_status(placed.lake, SPEC, None)
+    found = read_status(placed, None)
     assert found.computed_on is not None
     assert (found.computed_on.fingerprint, found.computed_on.before) == (THERE, HERE)
     assert (found.computed_on.batch_id, found.computed_on.closed_at is None) == (2, False)

@@ -140,7 +140,7 @@ def test_status_and_reconcile_count_what_was_taken_out_apart(
 ) -> None:
     ask = ["quarantine", "requeue", "--all", "--contract", str(contract_file), "--why", "moved"]
     told(broken, spec_file, *ask)
-    before = read_status(broken.lake("tester"), agent(), InputNow({TOPIC: {"0": (0, 2 * ROWS + 7)}}))
+    before = read_status(PlacedAgent(broken, agent()), InputNow({TOPIC: {"0": (0, 2 * ROWS + 7)}}))
     assert before.quarantine_reasons == {"missing_field": ROWS}
     assert before.rejected_shares == {"missing_field": 0.5}
     run_agent(broken)
@@ -148,7 +148,7 @@ def test_status_and_reconcile_count_what_was_taken_out_apart(
     assert (found.read, found.requeued) == (2 * ROWS, ROWS - 1)
     # No alert is on a topic here.
     assert found.differences == found.missing_on_kafka == found.alerts_in_delta
-    after = read_status(broken.lake("tester"), agent(), InputNow({TOPIC: {"0": (0, 2 * ROWS + 7)}}))
+    after = read_status(PlacedAgent(broken, agent()), InputNow({TOPIC: {"0": (0, 2 * ROWS + 7)}}))
     assert after.quarantine_reasons == {"missing_field": 1, "mistyped_field": 1}
     assert (after.lag, after.requests_waiting, after.balanced) == (7, 0, True)
 

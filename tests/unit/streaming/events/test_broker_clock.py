@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from schemas.tables import UTC_MICROS
 from streaming.batch import pipeline
+from streaming.delta.lake_reader import AgentLake
 from streaming.events.broker_clock import LAST_RECORDS, BrokerClock, Reading
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
@@ -153,7 +154,7 @@ def test_an_agent_whose_clock_is_behind_stores_live_records_and_says_so(
     monitored = stored(lake, "monitoring", "batch_id").to_pylist()
     assert {row["status"] for row in monitored} == {"degraded"}
     assert "6 minutes ahead" in monitored[-1]["problems"]
-    status = read_status(lake, agent(), None)
+    status = read_status(AgentLake(lake, agent()), None)
     assert (status.monitoring, status.problems) == ("degraded", monitored[-1]["problems"])
 
 

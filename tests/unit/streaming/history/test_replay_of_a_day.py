@@ -27,6 +27,7 @@ from schemas.contract import load_contract
 from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.delta.lake_reader import AgentLake
 from streaming.delta.whole_tables import read_stored
 from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
 from streaming.files.event_files import open_events
@@ -137,7 +138,7 @@ def run(settings: Settings, spec: AgentSpec, sent: Sequence[Sent], first: int, n
             rows, end = as_read(part, at), {TOPIC: {"0": at + len(part)}}
             started.pipeline.process(lambda rows=rows: rows, "live", number, lambda end=end: end)
         lake = settings.lake(spec.name)
-        wait_until(lambda: not read_status(lake, spec, None).late["pending"], SECONDS, "the model")
+        wait_until(lambda: not read_status(AgentLake(lake, spec), None).late["pending"], SECONDS, "the model")
 
 
 @pytest.fixture(scope="module")

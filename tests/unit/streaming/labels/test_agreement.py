@@ -42,7 +42,7 @@ def test_each_labelled_alert_counts_once_for_whoever_classified_it_last(
     reader = LakeReader(settings.lake(SPEC.name), SPEC.tables)
     assert {name: worth.alerts for name, worth in agreement_with_labels(reader, SPEC).items()} == {"rules": 2}
     answer_one(settings)
-    status = read_status(settings.lake(SPEC.name), SPEC, None)
+    status = read_status(PlacedAgent(settings, SPEC), None)
     assert {name: worth.alerts for name, worth in status.agreement.items()} == {"rules": 1, "llm": 1}
     assert status.agreement["llm"].agreeing == 0.0
     assert status.agreement["rules"].agreeing == 1.0

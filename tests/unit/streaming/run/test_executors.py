@@ -10,6 +10,7 @@ import pytest
 from schemas.errors import MachineError
 from streaming.batch.stream_faults import ExecutorEndedError
 from streaming.commands.status import print_status
+from streaming.delta.lake_reader import AgentLake
 from streaming.run.driver import _own_conditions
 from streaming.run.executors import EndedExecutors, ExecutorWatch, TaskCounts, forget_executors, read_cluster
 from streaming.run.status import read_status
@@ -108,7 +109,7 @@ def test_status_shows_them_for_an_agent_that_has_a_cluster(
     with closing(Health(file)) as health:
         for there, shown in ((None, False), (3, True)):
             Counted(file, health).after(1, there)
-            print_status(read_status(lake, agent(), None).with_health(file, lake), as_json=False)
+            print_status(read_status(AgentLake(lake, agent()), None).with_health(file, lake), as_json=False)
             assert ("executors of the Spark cluster" in capsys.readouterr().out) is shown
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from schemas.spec import AgentSpec
 from streaming.commands.status import print_status
+from streaming.delta.lake_reader import AgentLake
 from streaming.detection.alert_budget import AlertBudget
 from streaming.home.placed_agent import PlacedAgent
 from streaming.run import learning
@@ -57,9 +58,9 @@ def test_a_run_says_at_its_start_how_much_it_has_learned(
 def test_status_says_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with trial(tmp_path, BUDGETED) as tried:
         lake = tried.settings.lake("tester")
-        assert (read_status(lake, BUDGETED, None).learning or "").startswith("0 of 128")
+        assert (read_status(AgentLake(lake, BUDGETED), None).learning or "").startswith("0 of 128")
         tried.send(events(100))
-        print_status(read_status(lake, BUDGETED, None), as_json=False)
+        print_status(read_status(AgentLake(lake, BUDGETED), None), as_json=False)
         assert "100 of 128 transactions" in " ".join(capsys.readouterr().out.split())
         tried.send(events(140)[100:])
-        assert read_status(lake, BUDGETED, None).learning is None
+        assert read_status(AgentLake(lake, BUDGETED), None).learning is None

@@ -22,6 +22,7 @@ from schemas.errors import ConfigurationError, MachineError
 from schemas.spec import AgentSpec, DataSources
 from streaming.delta import faults
 from streaming.delta.faults import unusable, why_unusable
+from streaming.delta.lake_reader import AgentLake
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.run.needs import Needs
@@ -76,16 +77,14 @@ def test_status_looks_at_the_disk_itself_where_the_agent_cannot_write_it_down(
     settings: Settings,
     disk: Path,  # noqa: F811 -- the fixture
 ) -> None:
-    file = settings.health("tester")
+    file, at = settings.health("tester"), AgentLake(Place.local(disk), SPEC)
     with closing(Health(file)):
         make_read_only(disk)
-        found = read_status(Place.local(disk), SPEC, None).with_health(file, Place.local(disk))
+        found = read_status(at, None).with_health(file, at.lake)
     assert [(each.condition, each.cause) for each in found.conditions] == [
         (Condition.DISK_UNUSABLE, f"{disk}: mounted read-only")
     ]
-    assert read_status(Place.local(disk), SPEC, None).with_health(file, Place.local(disk)).conditions == (), (
-        "nobody runs it"
-    )
+    assert read_status(at, None).with_health(file, at.lake).conditions == (), "nobody runs it"
 
 
 def test_a_registry_that_cannot_be_read_is_waited_for(settings: Settings) -> None:

@@ -51,7 +51,7 @@ def test_a_second_run_on_the_same_machine_waits_and_follows_at_once(settings: Se
             waiting.start()
 
             def conditions() -> dict[Condition, str]:
-                status = read_status(settings.lake(SPEC.name), SPEC, None)
+                status = read_status(PlacedAgent(settings, SPEC), None)
                 found = status.with_health(file, settings.lake(SPEC.name)).conditions
                 return {each.condition: each.cause for each in found}
 

@@ -18,6 +18,7 @@ from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.engine import Engine
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_reader import AgentLake
 from streaming.delta.stored import open_version
 from streaming.delta.whole_tables import read_stored
 from streaming.history.decided import DecidedHistory
@@ -183,7 +184,7 @@ def test_status_shows_both_sides_over_the_same_batches(settings: Settings) -> No
     LabelBook(lake / "labels", retention=RETENTION).record(
         pa.Table.from_pylist(labels, schema=GIVEN), source="more"
     )
-    (found,) = read_status(lake, FIRST, None).beside
+    (found,) = read_status(AgentLake(lake, FIRST), None).beside
     assert (found.batches, found.transactions) == (1, 600)
     assert (found.published.version, found.published.alerts) == ("1.0.0", 0), "only these batches count"
     assert (found.beside.version, found.beside.alerts) == ("1.1.0", len(rows))
@@ -203,6 +204,6 @@ def test_a_version_that_decides_alike_agrees_wholly(settings: Settings) -> None:
     alerts = LakeTable(lake / "alerts", ALERTS, "tester/epoch", RETENTION)
     alerts.claim(1 + alerts.epoch)
     alerts.append(again.filter(pc.greater_equal(again["sequence"], 600)), Stamp("tester/q", 1))
-    (found,) = read_status(lake, FIRST, None).beside
+    (found,) = read_status(AgentLake(lake, FIRST), None).beside
     assert (found.agreement, found.published.alerts) == (1.0, found.beside.alerts)
     assert found.beside.alerts > 0
