@@ -10,12 +10,12 @@ import polars as pl
 from schemas.spec import AgentSpec
 from streaming.commands.known_agents import check_known
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.delta.lake_reader import HasLake
 from streaming.history.cost import booked, closed_batches, known_price, price_of
 from streaming.history.forecast import Forecast, basis_of, forecast, model_in_force, no_batches
 from streaming.home.placed_agent import PlacedAgent
 from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal, print_json_text
-from streaming.store.place import Place
 
 _CHARACTERS_PER_TOKEN = 3.0
 _WHOLE_FROM = 1_000
@@ -28,19 +28,20 @@ def show_cost(agent: PlacedAgent, by: str, compute_price: float | None, *, as_js
         ConfigurationError: see check_known.
     """
     check_known(agent)
-    found = booked(agent.lake, agent.spec, by, compute_price)
+    found = booked(agent, by, compute_price)
     print_json_text(plain(found)) if as_json else show_booked(found, Terminal())
 
 
 def show_forecast(agent: PlacedAgent, rate: float, compute_price: float | None, *, as_json: bool) -> None:
     """Print what an agent would cost at `rate` events per second."""
-    found = estimated(agent.lake, agent.spec, rate, compute_price)
+    found = estimated(agent, rate, compute_price)
     print_json_text(plain(found)) if as_json else show_estimate(found, Terminal())
 
 
-def estimated(lake: Place, spec: AgentSpec, rate: float, compute_price: float | None) -> Forecast:
+def estimated(agent: HasLake, rate: float, compute_price: float | None) -> Forecast:
     """Return what `rate` events per second would cost."""
-    batches = closed_batches(lake, spec, price_of(spec, compute_price))
+    spec = agent.spec
+    batches = closed_batches(agent, price_of(spec, compute_price))
     basis = basis_of(spec, batches, rate, _prompt_tokens(spec))
     return forecast(spec, basis, rate, model_in_force(spec, batches), known_price(spec, compute_price))
 

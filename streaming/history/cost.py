@@ -19,8 +19,7 @@ from schemas.errors import ConfigurationError, nearest
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Floats, Ints
 from streaming.batch.late_windows import MARKS, deferred
-from streaming.delta.lake_reader import LakeReader
-from streaming.store.place import Place
+from streaming.delta.lake_reader import HasLake, LakeReader
 
 Grouping = Literal["alert", "batch", "day", "model", "prompt"]
 GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
@@ -51,7 +50,7 @@ WAITING_COLUMNS = [*MARKS, *_BATCH, "outbox_seq"]
 _PINS_KEPT = 64  # batches under the same pins follow each other
 
 
-def booked(lake: Place, spec: AgentSpec, by: str, compute_price: float | None) -> dict[str, Any]:
+def booked(agent: HasLake, by: str, compute_price: float | None) -> dict[str, Any]:
     """Return what was spent: rows by alert, batch, day, model or prompt, totals, and models without a price.
 
     Args:
@@ -62,9 +61,9 @@ def booked(lake: Place, spec: AgentSpec, by: str, compute_price: float | None) -
     """
     if by not in GROUPINGS:
         raise ConfigurationError(nearest(by, GROUPINGS), where="--by")
-    batches = closed_batches(lake, spec, price_of(spec, compute_price))
-    rows = cost_by(by, batches, lake, spec)
-    return {"rows": rows.to_dicts(), "total": totals(batches), "unpriced": unpriced(batches, spec)}
+    batches = closed_batches(agent, price_of(agent.spec, compute_price))
+    rows = cost_by(by, batches, LakeReader.of(agent))
+    return {"rows": rows.to_dicts(), "total": totals(batches), "unpriced": unpriced(batches, agent.spec)}
 
 
 def price_of(spec: AgentSpec, given: float | None) -> float:
@@ -77,11 +76,11 @@ def known_price(spec: AgentSpec, given: float | None) -> float | None:
     return price_of(spec, given) or given
 
 
-def closed_batches(lake: Place, spec: AgentSpec, compute_price: float) -> pl.DataFrame:
+def closed_batches(agent: HasLake, compute_price: float) -> pl.DataFrame:
     """Return the closed batches in order with what each took; empty before the first.
 
     Args:
-        lake: folder of the agent's tables.
+        agent: whose lake it is.
         compute_price: USD per hour of the machine.
 
     Returns:
@@ -89,7 +88,7 @@ def closed_batches(lake: Place, spec: AgentSpec, compute_price: float) -> pl.Dat
         from a batch's opening to its close, with the waiting for the model, and `compute_usd` for them;
         `day` in UTC, `model`, `prompt`.
     """
-    reader = LakeReader(lake, spec.tables)
+    reader = LakeReader.of(agent)
     frame = reader.frame("batches", _COLUMNS, repeated=["pins"])
     asked = [_asked(each) for each in frame["pins"]]
     busy = [sum(json.loads(each).values()) for each in frame["durations"]]
@@ -175,21 +174,21 @@ def _even(starts: Ints, ends: Ints, amounts: Floats, many: int) -> Floats:
     return np.maximum(np.cumsum(steps)[:-1], 0.0)  # sums that end leave last bits behind
 
 
-def cost_by(grouping: Grouping, batches: pl.DataFrame, lake: Place, spec: AgentSpec) -> pl.DataFrame:
+def cost_by(grouping: Grouping, batches: pl.DataFrame, reader: LakeReader) -> pl.DataFrame:
     """Sum up what batches took, one row per alert, batch, day, model or prompt version, in order of time.
 
     An alert's part is an equal share of its batch's tokens, in whole ones, among the alerts that the model
     answered for, or among all where it answered for none. The machine's time is not shared out among alerts.
     """
     if grouping == "alert":
-        return by_alert(batches, read_alerts(lake, spec))
+        return by_alert(batches, read_alerts(reader))
     keys = _BATCH if grouping == "batch" else [grouping]
     return batches.group_by(keys, maintain_order=True).agg(pl.col(_SUMMED).sum())
 
 
-def read_alerts(lake: Place, spec: AgentSpec) -> pl.DataFrame:
+def read_alerts(reader: LakeReader) -> pl.DataFrame:
     """Return each alert's id, batch, place in publishing order, and who classified it in the end."""
-    return newest_of(LakeReader(lake, spec.tables).frame("alerts", ALERT_COLUMNS))
+    return newest_of(reader.frame("alerts", ALERT_COLUMNS))
 
 
 def newest_of(revisions: pl.DataFrame) -> pl.DataFrame:

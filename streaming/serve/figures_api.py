@@ -50,7 +50,7 @@ def show_cost(
     call: Reading, by: Annotated[CostBy, Query(description="What a row is about.")] = "day"
 ) -> CostTable:
     """Show what an agent has cost: tokens, money for models, and the machine's time."""
-    found = booked(call.agent.placed.lake, call.agent.spec, by, None)
+    found = booked(call.agent.placed, by, None)
     return CostTable(**{**found, "rows": _plain(found["rows"][-_NEWEST_ROWS:])})
 
 

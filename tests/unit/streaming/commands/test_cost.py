@@ -22,6 +22,7 @@ from schemas.tables import BATCHES, LATE
 from streaming.cli.root import app
 from streaming.commands.cost import estimated
 from streaming.delta.lake import Lake, Stamp
+from streaming.delta.lake_reader import AgentLake, LakeReader
 from streaming.history.cost import booked, by_alert, closed_batches, cost_by, shares
 from streaming.store.place import Place
 from tests.unit.agent.triage.test_late import stored_alerts
@@ -62,6 +63,10 @@ BATCHES_DONE = [
 ]
 
 
+def at(folder: Path, used: AgentSpec) -> AgentLake:
+    return AgentLake(Place.local(folder), used)
+
+
 def lake_with(folder: Path, batches: list[dict[str, Any]]) -> Path:
     lake = Lake.open(
         Place.local(folder), SPEC, lake_schemas(load_contract("simulator")), retention=timedelta(days=30)
@@ -80,7 +85,7 @@ def lake_with(folder: Path, batches: list[dict[str, Any]]) -> Path:
     ],
 )
 def test_what_was_booked_is_summed_up(by: str, expected: dict[str, float], tmp_path: Path) -> None:
-    found = booked(Place.local(lake_with(tmp_path, BATCHES_DONE)), spec(), by, None)
+    found = booked(at(lake_with(tmp_path, BATCHES_DONE), spec()), by, None)
     assert {row[by]: row["llm_usd"] for row in found["rows"]} == pytest.approx(expected)
     assert found["total"]["llm_usd"] == pytest.approx(0.013)
     assert found["total"]["llm_calls"] == 5
@@ -107,10 +112,10 @@ def test_late_answers_are_costs_of_the_batch_that_raised_the_alert(tmp_path: Pat
         lake.batches.append(pa.Table.from_pylist([row], schema=BATCHES), Stamp("q", place))
     lake.alerts.append(alerts, Stamp("q", 0))
     lake.late.append(pa.Table.from_pylist(rounds, schema=LATE), Stamp("q", 0))
-    rows = booked(Place.local(tmp_path), spec(), "batch", None)["rows"]
+    rows = booked(at(tmp_path, spec()), "batch", None)["rows"]
     assert [row["llm_usd"] for row in rows] == pytest.approx([0.008 * 6 / 8 + 0.004, 0.008 * 2 / 8 + 0.004])
     assert [row["input_tokens"] for row in rows] == [100, 60]
-    each = booked(Place.local(tmp_path), spec(), "alert", None)["rows"]
+    each = booked(at(tmp_path, spec()), "alert", None)["rows"]
     assert len(each) == 8
     assert sum(row["llm_usd"] for row in each) == pytest.approx(0.016)
 
@@ -151,30 +156,28 @@ def test_the_parts_of_alerts_are_whole_and_add_up(by_model: list[bool], tokens: 
 
 
 def test_each_batch_has_a_row_with_the_machine_s_time(tmp_path: Path) -> None:
-    rows = booked(Place.local(lake_with(tmp_path, BATCHES_DONE)), spec(compute_price=1.8), "batch", None)[
-        "rows"
-    ]
+    rows = booked(at(lake_with(tmp_path, BATCHES_DONE), spec(compute_price=1.8)), "batch", None)["rows"]
     assert [row["batch_id"] for row in rows] == [0, 1, 2, 3]
     assert rows[0]["compute_usd"] == pytest.approx(2.0 * 1.8 / 3_600)
-    dearer = booked(Place.local(tmp_path), spec(compute_price=1.8), "batch", 3.6)["total"]
+    dearer = booked(at(tmp_path, spec(compute_price=1.8)), "batch", 3.6)["total"]
     assert dearer["compute_usd"] == pytest.approx(4 * 2.0 * 3.6 / 3_600)
 
 
 def test_an_unknown_grouping_is_named_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'model'"):
-        booked(Place.local(tmp_path), spec(), "modle", None)
+        booked(at(tmp_path, spec()), "modle", None)
 
 
 def test_models_without_a_price_are_named(tmp_path: Path) -> None:
     lake = lake_with(tmp_path, BATCHES_DONE)
-    assert booked(Place.local(lake), spec(), "day", None)["unpriced"] == []
+    assert booked(at(lake, spec()), "day", None)["unpriced"] == []
     only_small = spec(llm={"prices": {"small": PRICES["small"]}})
-    assert booked(Place.local(lake), only_small, "day", None)["unpriced"] == ["large"]
+    assert booked(at(lake, only_small), "day", None)["unpriced"] == ["large"]
 
 
 def test_an_agent_that_never_ran_has_cost_nothing(tmp_path: Path) -> None:
     for by in ("alert", "batch", "day", "model", "prompt"):
-        found = booked(Place.local(tmp_path), spec(), by, None)
+        found = booked(at(tmp_path, spec()), by, None)
         assert (found["rows"], found["total"]["llm_usd"]) == ([], 0)
     assert list(tmp_path.iterdir()) == []
 
@@ -188,7 +191,7 @@ def test_the_alerts_that_the_model_answered_for_share_their_batch_s_tokens(tmp_p
             for name, number, source in told
         ]
     ).append_column("outbox_seq", pa.array(range(len(told))))
-    found = by_alert(closed_batches(Place.local(lake), spec(), 0.0), pl.DataFrame(rows))
+    found = by_alert(closed_batches(at(lake, spec()), 0.0), pl.DataFrame(rows))
     assert dict(found.select("alert_id", "llm_usd").iter_rows()) == pytest.approx(
         {"a": 0.0015, "b": 0.0, "c": 0.0015, "d": 0.0005, "e": 0.0005}
     )
@@ -196,7 +199,7 @@ def test_the_alerts_that_the_model_answered_for_share_their_batch_s_tokens(tmp_p
 
 
 def test_a_forecast_from_nothing_says_what_it_assumes(tmp_path: Path) -> None:
-    found = estimated(Place.local(tmp_path), spec(), 100.0, 0.5)
+    found = estimated(at(tmp_path, spec()), 100.0, 0.5)
     assert found.alerts_per_day == pytest.approx(100 * 86_400 * 0.01)
     assert found.limited_by == "llm.budget.tokens_per_day"
     used = found.input_tokens_per_day + found.output_tokens_per_day
@@ -208,7 +211,7 @@ def test_a_forecast_from_nothing_says_what_it_assumes(tmp_path: Path) -> None:
 
 def test_a_forecast_starts_from_what_the_lake_has_shown(tmp_path: Path) -> None:
     lake = lake_with(tmp_path, BATCHES_DONE)
-    found = estimated(Place.local(lake), spec(), 2.0, None)
+    found = estimated(at(lake, spec()), 2.0, None)
     events = 2 * 86_400
     alerts = events * 12 / 4_000
     calls = alerts * 5 / 12
@@ -218,7 +221,7 @@ def test_a_forecast_starts_from_what_the_lake_has_shown(tmp_path: Path) -> None:
     assert found.llm_usd_per_day == pytest.approx(calls * (600 * 1.0 + 120 * 10.0) / 1e6)
     assert (found.limited_by, found.model) == ("none", "small")
     assert (found.compute_usd_per_day, found.month_usd) == (None, None)
-    free = estimated(Place.local(lake), spec(), 2.0, 0.0)
+    free = estimated(at(lake, spec()), 2.0, 0.0)
     assert free.month_usd == pytest.approx(30 * found.llm_usd_per_day)
     assert "measured over 4,000 events" in found.basis.alerts_per_event.basis
 
@@ -226,8 +229,7 @@ def test_a_forecast_starts_from_what_the_lake_has_shown(tmp_path: Path) -> None:
 def test_few_calls_a_batch_keep_the_forecast_down(tmp_path: Path) -> None:
     lake = lake_with(tmp_path, BATCHES_DONE)
     found = estimated(
-        Place.local(lake),
-        spec(llm={"budget": {"calls_per_batch": 1, "tokens_per_day": 10**9}}),
+        at(lake, spec(llm={"budget": {"calls_per_batch": 1, "tokens_per_day": 10**9}})),
         10_000.0,
         None,
     )
@@ -237,37 +239,35 @@ def test_few_calls_a_batch_keep_the_forecast_down(tmp_path: Path) -> None:
 
 def test_calls_that_all_failed_measure_no_tokens(tmp_path: Path) -> None:
     failed = [batch(place, input_tokens=0, output_tokens=0) for place in range(2)]
-    found = estimated(Place.local(lake_with(tmp_path, failed)), spec(), 10.0, None)
+    found = estimated(at(lake_with(tmp_path, failed), spec()), 10.0, None)
     assert found.basis.output_tokens_per_call.value == spec().llm.max_output_tokens
     assert found.llm_usd_per_day > 0
 
 
 def test_a_high_rate_takes_as_many_machines_as_large_batches_have_shown(tmp_path: Path) -> None:
     large = [batch(place, stored=50_000, seconds=1.0) for place in range(3)]
-    found = estimated(Place.local(lake_with(tmp_path, [*BATCHES_DONE, *large])), spec(), 120_000.0, 1.0)
+    found = estimated(at(lake_with(tmp_path, [*BATCHES_DONE, *large]), spec()), 120_000.0, 1.0)
     assert (found.basis.events_per_second.value, found.machines) == (50_000.0, 3)
     assert found.compute_usd_per_day == 72.0
 
 
 def test_a_fixed_number_of_alerts_a_day_does_not_grow_with_the_rate(tmp_path: Path) -> None:
     for rate in (1.0, 1_000.0):
-        assert estimated(
-            Place.local(tmp_path), spec(alerts_per_day=50.0), rate, None
-        ).alerts_per_day == pytest.approx(50)
+        assert estimated(at(tmp_path, spec(alerts_per_day=50.0)), rate, None).alerts_per_day == pytest.approx(
+            50
+        )
 
 
 def test_without_a_model_only_the_machine_costs(tmp_path: Path) -> None:
-    found = estimated(
-        Place.local(lake_with(tmp_path, BATCHES_DONE)), spec(llm={"provider": "none"}), 10.0, 1.0
-    )
+    found = estimated(at(lake_with(tmp_path, BATCHES_DONE), spec(llm={"provider": "none"})), 10.0, 1.0)
     assert (found.model, found.calls_per_day, found.llm_usd_per_day) == ("none", 0.0, 0.0)
     assert found.month_usd == 720.0
 
 
 def test_batches_are_in_order_of_time_whatever_the_files_say(tmp_path: Path) -> None:
-    lake = lake_with(tmp_path, BATCHES_DONE[::-1])
-    batches = closed_batches(Place.local(lake), spec(), 0.0)
-    assert cost_by("batch", batches, Place.local(lake), spec())["batch_id"].to_list() == [0, 1, 2, 3]
+    agent = at(lake_with(tmp_path, BATCHES_DONE[::-1]), spec())
+    found = cost_by("batch", closed_batches(agent, 0.0), LakeReader.of(agent))
+    assert found["batch_id"].to_list() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -292,5 +292,5 @@ def test_what_no_price_is_known_of_is_unknown_and_not_free(tmp_path: Path) -> No
 
 
 def test_a_model_on_this_machine_costs_no_tokens(tmp_path: Path) -> None:
-    found = estimated(Place.local(tmp_path), spec(llm={"model": None, "prices": {}}), 10.0, 1.0)
+    found = estimated(at(tmp_path, spec(llm={"model": None, "prices": {}})), 10.0, 1.0)
     assert (found.model, found.llm_usd_per_day) == ("local", 0.0)

@@ -18,7 +18,7 @@ from schemas.contract import load_contract
 from schemas.lake_tables import lake_schemas
 from schemas.tables import BATCHES, LATE
 from streaming.delta.lake import Lake, Stamp
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import AgentLake, LakeReader
 from streaming.delta.stored import StoredTable
 from streaming.history.alert_cost import cost_of_alert
 from streaming.history.cost import booked
@@ -89,7 +89,7 @@ def test_it_is_the_part_that_the_sum_over_all_alerts_gives(
     lake.alerts.append(alerts, Stamp("q", 0))
     lake.late.append(pa.Table.from_pylist(rounds_of(windows), schema=LATE), Stamp("q", 0))
     reader = LakeReader(place, SPEC.tables)
-    expected = {each["alert_id"]: each for each in booked(place, SPEC, "alert", None)["rows"]}
+    expected = {each["alert_id"]: each for each in booked(AgentLake(place, SPEC), "alert", None)["rows"]}
     for alert in alerts.to_pylist():
         found, meant = cost_of_alert(reader, alert), expected[alert["alert_id"]]
         tokens = (0, 0) if found is None else (found.input_tokens, found.output_tokens)

@@ -12,6 +12,7 @@ from deltalake import write_deltalake
 
 from schemas.lake_tables import TABLES
 from schemas.spec import AgentSpec
+from streaming.delta.lake_reader import AgentLake
 from streaming.history.cost import closed_batches
 from streaming.history.decided import DecidedHistory, Span
 from streaming.store.place import Place
@@ -71,6 +72,6 @@ def test_many_batches_under_few_pins_take_little_memory(lake: Path, spec: AgentS
 
 
 def test_what_they_cost_is_told_from_the_same(lake: Path, spec: AgentSpec) -> None:
-    found = closed_batches(Place.local(lake), spec, compute_price=3_600.0)
+    found = closed_batches(AgentLake(Place.local(lake), spec), compute_price=3_600.0)
     assert found["prompt"].unique().to_list() == ["triage/2"]
     assert float(found["compute_usd"].sum()) == _BATCHES * 0.25

@@ -138,7 +138,7 @@ def test_an_alert_says_what_the_model_s_answers_cost(tmp_path: Path) -> None:
     ]
     shutil.rmtree(batches.path)
     small_lake._stored(batches, pa.Table.from_pylist(asked, schema=rows.schema))
-    parts = {each["alert_id"]: each for each in booked(placed.lake, SPEC, "alert", None)["rows"]}
+    parts = {each["alert_id"]: each for each in booked(placed, "alert", None)["rows"]}
     with console_of(settings, SPEC) as client:
         client.server.agents[SPEC.name].inbox.refresh()
         client.headers.update(client.bearer(SPEC, "read"))

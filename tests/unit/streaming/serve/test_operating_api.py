@@ -181,7 +181,7 @@ def test_figures_are_those_of_the_commands(lake: Settings, client: ApiClient) ->
     status = ok(client.get("/v1/status"))
     assert (status["totals"]["stored"], status["batches"], status["running"]) == (600, 1, False)
     cost = ok(client.get("/v1/cost?by=day"))
-    assert cost["total"] == booked(lake.lake(SPEC.name), SPEC, "day", None)["total"]
+    assert cost["total"] == booked(PlacedAgent(lake, SPEC), "day", None)["total"]
     assert len(cost["rows"]) == 1
 
 
