@@ -75,7 +75,7 @@ class LakeActions:
     def replay_preview(self, wanted: ReplayPreview, limits: ReplayLimits) -> ActionResult:
         """See agent.planning.actions.Actions."""
         span = ReplaySpan(from_time=wanted.from_time, to_time=wanted.to_time)
-        held = span.span(DecidedHistory(self._agent.lake, self._agent.spec))
+        held = span.span(DecidedHistory(self._agent))
         count = held.end - held.first
         if count > limits.transactions:
             raise ConfigurationError(

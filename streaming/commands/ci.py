@@ -20,6 +20,7 @@ from streaming.history.decided import DecidedHistory
 from streaming.history.replay import ExactReplay, Replayer
 from streaming.history.what_if import what_if
 from streaming.history.what_if_report import WhatIf
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.output.terminal import print_json, say_line
 
@@ -149,7 +150,7 @@ def _tried(before: AgentDefinition, changed: AgentDefinition, fixture: Fixture) 
     with tempfile.TemporaryDirectory(prefix="flagstream-ci-") as folder:
         settings = Settings.load(Path(folder), {})
         build_fixture(settings, before, fixture)
-        history = DecidedHistory(settings.lake(before.spec.name), before.spec)
+        history = DecidedHistory(PlacedAgent(settings, before.spec))
         replayer = Replayer(settings, before, history)
         exact, found, spec = replayer.exactly(history.whole), None, changed.spec
         if spec.digest != before.spec.digest:

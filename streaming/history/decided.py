@@ -25,7 +25,7 @@ from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Ints
 from streaming.batch.backfill_mark import PIN as BACKFILL
 from streaming.batch.patterns_in_force import Stretch, stretches
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import HasLake, LakeReader
 from streaming.delta.pins import pinned_contract, pinned_spec, pins_by_engine
 from streaming.delta.stored import StoredTable
 from streaming.delta.table_versions import why_unreadable
@@ -33,7 +33,6 @@ from streaming.history.explain import find_alert
 from streaming.labels.label_pins import PIN_COLUMNS, LabelPins
 from streaming.store.folders import ARTEFACTS, Folders
 from streaming.store.opening import folders_of
-from streaming.store.place import Place
 
 _COLUMNS = [*PIN_COLUMNS, "next_sequence", "closed_at", "pins", "versions", "fingerprints"]
 _PINS_KEPT = 64  # batches under the same pins follow each other
@@ -82,8 +81,7 @@ class DecidedHistory:
     """The closed batches of an agent.
 
     Args:
-        lake: where the agent's tables lie.
-        spec: names the tables.
+        agent: whose lake it is.
 
     Attributes:
         reader: of the tables, each as it was when first read.
@@ -98,9 +96,10 @@ class DecidedHistory:
     profiles: Folders | None = None
     reads_newest = False
 
-    def __init__(self, lake: Place, spec: AgentSpec) -> None:
-        self.lake, self._tables, self._retention = lake, spec.tables, spec.retention
-        self.reader = LakeReader(lake, spec.tables)
+    def __init__(self, agent: HasLake) -> None:
+        self.lake, spec = agent.lake, agent.spec
+        self._tables, self._retention = spec.tables, spec.retention
+        self.reader = LakeReader.of(agent)
         rows = self.reader.frame("batches", _COLUMNS, repeated=["pins"])
         if rows.height == 0:
             raise ConfigurationError(

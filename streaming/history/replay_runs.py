@@ -46,7 +46,7 @@ class ReplaySpan:
             DataLossError: the snapshot is damaged.
         """
         if self.snapshot is None:
-            return DecidedHistory(agent.lake, agent.spec)
+            return DecidedHistory(agent)
         found = find_snapshot(
             folders_of(agent.settings.snapshots(agent.name), agent.settings.spool), self.snapshot
         )

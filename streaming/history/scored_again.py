@@ -39,7 +39,7 @@ def scored_again(agent: PlacedAgent, wanted: AbstractSet[str]) -> Iterator[Score
     Raises:
         ConfigurationError: nothing was decided yet, or what decided it is gone.
     """
-    history = DecidedHistory(agent.lake, agent.spec)
+    history = DecidedHistory(agent)
     replayer = Replayer(agent.settings, AgentDefinition.of(agent.spec), history)
     transactions = history.tables(history.whole).transactions
     for part in history.pinned(history.whole):

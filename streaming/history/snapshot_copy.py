@@ -21,7 +21,7 @@ from streaming.definition.agent_definition import AgentDefinition
 from streaming.definition.content import model_files
 from streaming.delta.erasure_plan import check_none_under_way
 from streaming.delta.lake import LakeTable, Stamp
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import AgentLake, LakeReader
 from streaming.delta.pins import pinned_specs, pins_by_engine
 from streaming.delta.stored import StoredTable
 from streaming.delta.whole_tables import read_stored
@@ -31,6 +31,7 @@ from streaming.detection.model import keep
 from streaming.history.decided import DecidedHistory, Span
 from streaming.history.replay import SLICE_ROWS, Progress, Replayer
 from streaming.history.snapshots import PROFILES, Snapshot, find_snapshot, new_snapshot, seal
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.store.folders import ARTEFACTS, Folders
 from streaming.store.local_folders import LocalFolders
@@ -61,11 +62,11 @@ def create_snapshot(
         RetryableError: rows of the tables were changed or removed meanwhile.
     """
     spec = definition.spec
-    lake = settings.lake(spec.name)
+    agent = PlacedAgent(settings, spec)
     # Before the plan is looked for: an erasure that begins in between changes rows afterwards.
-    as_begun = _rewritten(lake, spec)
-    check_none_under_way(lake)
-    history = DecidedHistory(lake, spec)
+    as_begun = _rewritten(agent)
+    check_none_under_way(agent.lake)
+    history = DecidedHistory(agent)
     folders = folders_of(settings.snapshots(spec.name), settings.spool)
     source = history.tables(span)
     with new_snapshot(folders, name) as unfinished:
@@ -77,16 +78,16 @@ def create_snapshot(
         seal(unfinished, span, rows, copy.versions, machine_fingerprint())
     try:
         # An erasure that began before the snapshot was in place has not seen it, and may have ended by now.
-        check_none_under_way(lake)
-        _check_as_begun(lake, spec, as_begun)
+        check_none_under_way(agent.lake)
+        _check_as_begun(agent, as_begun)
     except BaseException:
         folders.drop(name)
         raise
     return find_snapshot(folders, name)
 
 
-def _check_as_begun(lake: Place, spec: AgentSpec, as_begun: Mapping[str, int]) -> None:
-    found = _rewritten(lake, spec)
+def _check_as_begun(agent: PlacedAgent, as_begun: Mapping[str, int]) -> None:
+    found = _rewritten(agent)
     changed = [name for name in found if found[name] != as_begun.get(name, -1)]
     if changed:
         raise RetryableError(
@@ -95,9 +96,9 @@ def _check_as_begun(lake: Place, spec: AgentSpec, as_begun: Mapping[str, int]) -
         )
 
 
-def _rewritten(lake: Place, spec: AgentSpec) -> dict[str, int]:
+def _rewritten(agent: PlacedAgent) -> dict[str, int]:
     """Return the version at which rows of each table were last changed, by where the table lies."""
-    return {str(table.place): table.rewritten_at for table in _opened(LakeReader(lake, spec.tables))}
+    return {str(table.place): table.rewritten_at for table in _opened(LakeReader.of(agent))}
 
 
 def _opened(reader: LakeReader) -> list[StoredTable]:
@@ -195,7 +196,7 @@ class _Copy:
         return copied.count()
 
     def _place(self, table: Table) -> Place:
-        return LakeReader(Place.local(self.folder), self.spec.tables).place(table)
+        return LakeReader.of(AgentLake(Place.local(self.folder), self.spec)).place(table)
 
 
 def write_profiles(replayer: Replayer, history: DecidedHistory, span: Span, folders: Folders) -> None:

@@ -24,6 +24,7 @@ from schemas.documents import parse_json, read_text
 from schemas.errors import ConfigurationError, DataLossError, nearest
 from schemas.loading import Document, parse_document
 from schemas.spec import AgentSpec
+from streaming.delta.lake_reader import AgentLake
 from streaming.history.decided import DecidedHistory, Span, Tables
 from streaming.store.folders import ARTEFACTS, Folders
 from streaming.store.place import Place
@@ -111,7 +112,7 @@ class SnapshotHistory(DecidedHistory):
     """What was decided over the span of a snapshot, read from its copies alone."""
 
     def __init__(self, snapshot: Snapshot, spec: AgentSpec) -> None:
-        super().__init__(snapshot.place, spec)
+        super().__init__(AgentLake(snapshot.place, spec))
         self._span, self._snapshot = snapshot.span, snapshot
         self.profiles = snapshot.folders.within(snapshot.name, PROFILES)
 

@@ -21,7 +21,7 @@ from schemas.instants import Clock, earlier, utc_now
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import LakeTable, Stamp
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import AgentLake, LakeReader
 from streaming.history.candidate_answers import CandidateAnswers, Published
 from streaming.history.decided import DecidedHistory, Span, raised_in, within
 from streaming.history.missed_frauds import no_frauds, scored_frauds
@@ -74,9 +74,8 @@ def what_if(
     cold_from = warm_up and replayer.cold_start(under, tables.transactions, span.first, warm_up)
     slices = replayer.slices(under, tables.transactions, span, cold_from or 0)
     labels = _Labels.of(history, spec)
-    sink = LakeTable(
-        LakeReader(Place.local(sandbox), under.tables).place("alerts"), ALERTS, "replay", spec.replay_horizon
-    )
+    beside = LakeReader.of(AgentLake(Place.local(sandbox), under))
+    sink = LakeTable(beside.place("alerts"), ALERTS, "replay", spec.replay_horizon)
     parts = _Decided(history, span, answers, sink, labels, ours.contract.primary_entity)
     found = parts.of(slices, (history.pinned(span)[-1].spec.alerts_per_day, under.alerts_per_day))
     maturity = spec.promotion.maturity

@@ -238,7 +238,7 @@ class RetentionKeeper:
 
     def _write_base(self, cut: int) -> None:
         """Write profiles as they stand at a row, for every definition that has decided rows from there on."""
-        history = DecidedHistory(self._placed.lake, self._spec)
+        history = DecidedHistory(self._placed)
         replayer = Replayer(self._settings, self._definition, history)
         write_profiles(
             replayer,

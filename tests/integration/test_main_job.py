@@ -617,7 +617,7 @@ def test_sequences_and_absences_are_alerted_once_across_restarts_and_changing_ru
 
 
 def replayed(job: Job, *, slice_rows: int = 1_000, **wanted: Any) -> ExactReplay:
-    history = DecidedHistory(job.settings.lake(job.spec.name), job.spec)
+    history = DecidedHistory(PlacedAgent(job.settings, job.spec))
     span = ReplaySpan(**wanted).span(history)
     return Replayer(
         job.settings, AgentDefinition.pinned(job.spec, CONTRACT), history, slice_rows=slice_rows

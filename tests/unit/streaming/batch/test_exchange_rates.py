@@ -157,7 +157,7 @@ def test_recovery_replay_and_snapshots_read_what_was_converted(tmp_path: Path) -
         assert any("large" in each["rules"] for each in tried.alerts)
     shutil.rmtree(path)
     assert run_replay(PlacedAgent(settings, spec), ReplaySpan()).differences == ()
-    history = DecidedHistory(settings.lake(spec.name), spec)
+    history = DecidedHistory(PlacedAgent(settings, spec))
     contract = history.contract(history.whole)
     assert contract is not None and contract.reference_currency == "EUR"
     create_snapshot(settings, AgentDefinition.pinned(spec, contract), "kept", history.whole)

@@ -108,7 +108,7 @@ def test_a_cold_start_scores_as_if_its_first_row_were_the_very_first(settings: S
 
 
 def test_a_snapshot_has_nothing_to_warm_up_on(settings: Settings, tmp_path: Path) -> None:
-    history = DecidedHistory(settings.lake("tester"), agent())
+    history = DecidedHistory(PlacedAgent(settings, agent()))
     history.profiles = LocalFolders.of(tmp_path)
     replayer = Replayer(settings, AgentDefinition.pinned(agent(), CONTRACT), history)
     transactions = history.tables(history.whole).transactions

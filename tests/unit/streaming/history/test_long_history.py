@@ -60,7 +60,7 @@ def test_many_batches_under_few_pins_take_little_memory(lake: Path, spec: AgentS
     pool, before = pa.system_memory_pool(), pa.default_memory_pool()
     pa.set_memory_pool(pool)  # whose peak nothing before this has raised
     try:
-        history = DecidedHistory(Place.local(lake), spec)
+        history = DecidedHistory(AgentLake(Place.local(lake), spec))
     finally:
         pa.set_memory_pool(before)
     assert history._batches.estimated_size() < _MOST_BYTES

@@ -79,7 +79,7 @@ def begun(settings: Settings) -> Shadow:
 
 def decided_again(settings: Settings, spec: AgentSpec) -> pa.Table:
     """The alerts of all of history under another spec."""
-    history = DecidedHistory(settings.lake("tester"), FIRST)
+    history = DecidedHistory(PlacedAgent(settings, FIRST))
     replayer = Replayer(settings, AgentDefinition.pinned(FIRST, CONTRACT), history)
     transactions = history.tables(history.whole).transactions
     return pa.concat_tables([alerts for _, alerts in replayer.decide(spec, transactions, history.whole)])
