@@ -20,7 +20,7 @@ from schemas.event_columns import DIRECTION
 from schemas.instants import MICRO
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Flags, Floats, Ints
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import HasLake, LakeReader
 from streaming.detection.model import SupervisedModel, save, train
 from streaming.detection.scoring import Scorer
 from streaming.labels.book import LabelBook
@@ -89,8 +89,7 @@ class _Material:
 
 
 def train_on_lake(
-    lake: Place,
-    spec: AgentSpec,
+    agent: HasLake,
     entities: tuple[str, ...],
     order: TrainingOrder,
     on_progress: Callable[[int, int], None] = lambda *_: None,
@@ -103,8 +102,7 @@ def train_on_lake(
     scores without a model; the model returned is fitted to all.
 
     Args:
-        lake: the agent's tables.
-        spec: profiles and detectors are used.
+        agent: whose lake it is; its profiles and detectors are used.
         entities: the contract's entity columns.
         order: what to train on.
         on_progress: called with the rows done and the rows there are.
@@ -113,7 +111,7 @@ def train_on_lake(
     Raises:
         ConfigurationError: no transactions, no labels, or not both kinds of rows to learn from.
     """
-    reader = LakeReader(lake, spec.tables)
+    reader, spec = LakeReader.of(agent), agent.spec
     source = _Source(reader, spec, entities, _book(reader, spec), refunds)
     material = source.material(order)
     kept = _settled_rows(material, spec)

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from schemas.errors import ConfigurationError
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
+from streaming.delta.lake_reader import AgentLake
 from streaming.detection.model import load
 from streaming.detection.scoring import Scorer
 from streaming.labels.book import LabelBook
@@ -62,7 +63,7 @@ def a_lake(folder: Path, *, pins: list[tuple[int, int, int]], delay_us: int = 30
 
 
 def trained(folder: Path, **order: Any) -> Trained:
-    return train_on_lake(Place.local(folder), SPEC, ENTITIES, TrainingOrder(**order))
+    return train_on_lake(AgentLake(Place.local(folder), SPEC), ENTITIES, TrainingOrder(**order))
 
 
 def test_what_was_known_when_rows_were_scored_is_what_the_model_learns_from(tmp_path: Path) -> None:
