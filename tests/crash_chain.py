@@ -182,7 +182,7 @@ def assert_nothing_lost_or_doubled(survived: Survived, bootstrap: str, percent: 
     assert table["outbox_seq"].to_pylist() == list(range(len(keys)))
     assert seen == keys, "each alert once and in outbox order, for a consumer connected all along"
 
-    labels = labels_by_row(settings.lake(AGENT), spec)
+    labels = labels_by_row(PlacedAgent(settings, spec))
     assert labels.num_rows >= 50, "labels took part"
     folded = folded_scores(spec, transactions, settings.lake(AGENT))
     inside = {row["transaction_id"] for row in transactions.select(["transaction_id", "customer"]).to_pylist()

@@ -72,7 +72,7 @@ def _run(
         with bootstrap_for(agent.settings) as bootstrap:
             agent = agent._replace(settings=_metrics_on_a_free_port(agent.settings))
             with observing(agent.settings, spec.name) as observer:
-                feed = Feed(bootstrap, spec, agent.settings, demo, display)
+                feed = Feed(bootstrap, agent, demo, display)
                 _drive(agent, bootstrap, jvm, feed, once_reading, observer)
     sent, ended = feed.sent, time.time()
     alerts = with_kinds(alerts_of(LakeReader.of(agent)), sent)

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from schemas.counts import count_of
 from schemas.errors import RetryableError
-from schemas.spec import AgentSpec
 from streaming.batch.stream_settings import StreamSettings
 from streaming.batch.topic_watch import TopicWatch
-from streaming.home.settings import Settings
+from streaming.home.placed_agent import PlacedAgent
 from streaming.kafka.feeds import Simulated, simulate_to_topic
 from streaming.run.progress import Activity, Progress, Totals
 
@@ -76,8 +75,7 @@ class Feed:
 
     Args:
         bootstrap: address of the broker.
-        spec: names the topic.
-        settings: where state lives; the labels of what is sent go below it.
+        agent: reads the topic that is streamed to; the labels of what is sent go below its home.
         demo: what is streamed.
         display: shows what goes on.
 
@@ -85,13 +83,11 @@ class Feed:
         is_through: whether it came to its end before the agent was stopped.
     """
 
-    def __init__(
-        self, bootstrap: str, spec: AgentSpec, settings: Settings, demo: DemoSettings, display: Progress
-    ) -> None:
+    def __init__(self, bootstrap: str, agent: PlacedAgent, demo: DemoSettings, display: Progress) -> None:
         self._bootstrap, self._demo, self.display = bootstrap, demo, display
-        self._reads = spec.data_sources.transactions.subscription
-        self._checkpoint = settings.checkpoint(spec.name)
-        self._labels = planted_labels(settings.home)
+        self._reads = agent.spec.data_sources.transactions.subscription
+        self._checkpoint = agent.settings.checkpoint(agent.name)
+        self._labels = planted_labels(agent.settings.home)
         # No worker: it runs once, and `sent` raises what it raised.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="demo-feed")
         self._feeding: Future[Simulated] | None = None

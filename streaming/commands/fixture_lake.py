@@ -27,6 +27,7 @@ from streaming.events.decode import decode
 from streaming.events.duplicates import Deduplicator
 from streaming.events.record_table import record_table
 from streaming.events.simulator import SimulatedBlock, Simulator, SimulatorSettings, json_keys, json_lines
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import entity_labels_schema
@@ -55,8 +56,8 @@ def build_fixture(settings: Settings, definition: AgentDefinition, fixture: Fixt
         definition: of an agent of the simulator's contract, complete.
     """
     spec, contract = definition.spec, definition.contract
-    folder = settings.lake(spec.name)
-    lake = Lake.open(folder, spec, lake_schemas(contract), retention=spec.replay_horizon)
+    agent = PlacedAgent(settings, spec)
+    lake = Lake.open(agent.lake, spec, lake_schemas(contract), retention=spec.replay_horizon)
     engine = build_engine_on_rules(settings, definition)
     blocks = simulated(fixture)
     writer = _Writer(lake, engine, contract, Deduplicator(contract.duplicates.horizon))
@@ -64,7 +65,7 @@ def build_fixture(settings: Settings, definition: AgentDefinition, fixture: Fixt
         writer.batch(number, block, closed_at)
     engine.close()
     book = LabelBook(
-        LakeReader(folder, spec.tables).place("labels"),
+        LakeReader.of(agent).place("labels"),
         retention=spec.replay_horizon,
         clock=lambda: blocks[-1][1],
     )

@@ -59,7 +59,7 @@ class Asking:
         """Whether new calls are wanted."""
         return self.choice != "recorded"
 
-    def model(self, settings: Settings, candidate: AgentSpec, pinned: PinnedSpan) -> str | None:
+    def model(self, candidate: PlacedAgent, pinned: PinnedSpan) -> str | None:
         """Return the model that answers for a candidate, None when it asks none.
 
         On record, that is the one the agent was started with, where the candidate leaves that as it was.
@@ -67,14 +67,14 @@ class Asking:
         Args:
             pinned: what decided the end of the span.
         """
-        if candidate.llm.provider == "none":
+        if candidate.spec.llm.provider == "none":
             return None
         if self.choice == "local":
             return LOCAL_MODEL
         started = pinned.pins.get("model")
-        if not self.asks and started is not None and _whom(pinned.spec) == _whom(candidate):
+        if not self.asks and started is not None and _whom(pinned.spec) == _whom(candidate.spec):
             return str(started)
-        return model_asked(PlacedAgent(settings, candidate))
+        return model_asked(candidate)
 
     def fallbacks(self, candidate: AgentSpec) -> tuple[str, ...]:
         """Return the models that answer for a candidate while its own does not."""
@@ -131,7 +131,7 @@ def candidate_answers(
         ConfigurationError: the model cannot be had, or there is no cap; nothing is written then.
     """
     candidate = definition.spec
-    model = asking.model(agent.settings, candidate, history.pinned(span)[-1])
+    model = asking.model(PlacedAgent(agent.settings, candidate), history.pinned(span)[-1])
     asking.check(candidate, model)
     if model is None:
         yield CandidateAnswers()

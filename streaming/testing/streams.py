@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 
 from schemas.spec import NEWEST_ARITHMETIC, AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import AgentLake, HasLake, LakeReader
 from streaming.delta.maintenance import tables_below
 from streaming.delta.table_versions import open_for_reading
 from streaming.delta.whole_tables import read_stored
@@ -153,22 +153,18 @@ def published(bootstrap: str, topic: str) -> list[dict[str, object]]:
     return [json.loads(message.value() or b"") for message in committed_messages(bootstrap, topic)]
 
 
-def label_book(lake: Place, spec: AgentSpec) -> LabelBook:
-    """Open the labels of an agent."""
-    return LabelBook(LakeReader(lake, spec.tables).place("labels"), retention=spec.replay_horizon)
-
-
-def labels_by_row(lake: Place, spec: AgentSpec) -> pa.Table:
+def labels_by_row(agent: HasLake) -> pa.Table:
     """Derive anew which labels which row was the first to know."""
+    reader, spec = LakeReader.of(agent), agent.spec
     labelled = AgentDefinition.of(spec).contract.labelled_columns
-    batches = stored(lake, spec.tables.batches, "first_sequence")
+    batches = stored(agent.lake, spec.tables.batches, "first_sequence")
     columns = ("first_sequence", "labels_through", "labels_below")
     pins = sorted(
         LabelPin(*row) for row in zip(*(batches[name].to_pylist() for name in columns), strict=True)
     )
-    reader = LakeReader(lake, spec.tables)
+    book = LabelBook(reader.place("labels"), retention=spec.replay_horizon)
     folders = reader.place("transactions"), reader.place("alerts")
-    return EntityLabels(label_book(lake, spec), *folders, labelled).derive(0, LabelPins.of(pins)).table
+    return EntityLabels(book, *folders, labelled).derive(0, LabelPins.of(pins)).table
 
 
 def folded_patterns(spec: AgentSpec, transactions: pa.Table) -> Recognised:
@@ -186,7 +182,7 @@ def folded_scores(
 ) -> dict[str, tuple[float, float]]:
     """Score the recorded sequence in one go: transaction id → (score, log-odds) of every flagged row."""
     contract = AgentDefinition.of(spec).contract
-    labels = None if lake is None else labels_by_row(lake, spec)
+    labels = None if lake is None else labels_by_row(AgentLake(lake, spec))
     scored = Scorer.under(spec, contract).score(transactions, labels)
     hits = RuleSet.compile(spec.rules, contract.arrow_schema(), contract.entity_names).hits(transactions)
     raised = (scored.score >= spec.threshold) | hits.any(axis=1)

@@ -446,7 +446,7 @@ def test_frauds_confirmed_on_the_labels_topic_make_their_terminal_suspect(
     stream.send(400)
     job.run()
     lake = job.settings.lake(job.spec.name)
-    assert labels_by_row(lake, job.spec).num_rows == 400
+    assert labels_by_row(AgentLake(lake, job.spec)).num_rows == 400
     alerts = job.table("alerts", "outbox_seq").to_pylist()
     blamed = {
         alert["sequence"]: dict(alert["entities"])["terminal"]
