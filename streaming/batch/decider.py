@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from agent.model.budget import SpendingBudget
+from agent.model.model_client import ModelClient
+from agent.triage.ledger import Ledger
+from agent.triage.pseudonyms import Pseudonyms
 from agent.triage.rule_classifier import RuleClassifier
 from agent.triage.triage import RulesAlone, Triage
 from schemas.contract import EventContract
@@ -23,6 +27,8 @@ from streaming.definition.layout import SCORE, ScoreLayout
 from streaming.delta.pins import FINGERPRINT
 from streaming.detection.features import rule_fields
 from streaming.detection.scored import ScoredBatch
+from streaming.home.pseudonym_key import pseudonym_key
+from streaming.home.settings import Settings
 from streaming.rules.pattern import CompiledPattern
 from streaming.rules.patterns import Recognised
 from streaming.rules.rule_set import RuleSet
@@ -61,6 +67,24 @@ class Decider:
     classifier: RuleClassifier
     triage: Triage | RulesAlone
     model: str | None
+
+    @classmethod
+    def under(
+        cls,
+        settings: Settings,
+        definition: AgentDefinition,
+        client: ModelClient | None,
+        ledger: Ledger,
+        budget: SpendingBudget,
+    ) -> Decider:
+        """Return what decides under a definition; see Engine.under."""
+        return cls(
+            definition=definition,
+            rules=definition.rules,
+            classifier=RuleClassifier(definition.spec.rules),
+            triage=triage_under(settings, definition, client, ledger, budget),
+            model=None if client is None else client.model,
+        )
 
     @property
     def spec(self) -> AgentSpec:
@@ -162,3 +186,19 @@ class Decider:
             column = pa.array(values.astype(np.float64), from_pandas=True)
             transactions = transactions.append_column(name, column)
         return transactions
+
+
+def triage_under(
+    settings: Settings,
+    definition: AgentDefinition,
+    client: ModelClient | None,
+    ledger: Ledger,
+    budget: SpendingBudget,
+) -> Triage | RulesAlone:
+    """Decide who classifies: a batch pinned to a prompt whose wording has gone is finished by rules alone."""
+    policy = definition.policy
+    if client is None or not definition.content.has_prompt:
+        return RulesAlone({"policy_digest": policy.digest})
+    pseudonyms = Pseudonyms(pseudonym_key(settings))
+    llm, prompt = definition.spec.llm, definition.prompt
+    return Triage(llm, prompt, client, ledger=ledger, budget=budget, policy=policy, pseudonyms=pseudonyms)

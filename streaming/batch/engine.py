@@ -8,17 +8,24 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from agent.model.budget import SpendingBudget
+from agent.model.model_client import ModelClient
+from agent.triage.ledger import Ledger, MemoryLedger
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
 from streaming.batch.checkpointing import CheckpointWriter
 from streaming.batch.decider import Decider, Judged
 from streaming.batch.memory import Memory
 from streaming.batch.patterns_in_force import Stretch
+from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import StoredTable
 from streaming.detection import checkpoints
 from streaming.detection.checkpoints import ScorerSnapshot
+from streaming.home.settings import Settings
 from streaming.labels.entity_labels import at_positions
+from streaming.service.health import Health
 from streaming.store.folders import Folders
+from streaming.store.opening import folders_of
 
 _FOLD_ROWS = 250_000
 _NOBODY_ELSE: AbstractContextManager[object] = nullcontext()
@@ -35,6 +42,38 @@ class Engine:
     decider: Decider
     memory: Memory
     checkpoints: CheckpointWriter
+
+    @classmethod
+    def under(
+        cls,
+        settings: Settings,
+        definition: AgentDefinition,
+        client: ModelClient | None,
+        ledger: Ledger,
+        budget: SpendingBudget,
+        health: Health | None = None,
+    ) -> Engine:
+        """Return what decides under a definition, with a memory that has met no transaction.
+
+        Args:
+            client: the model, None for rules alone.
+            health: hears when checkpoints cannot be written.
+
+        Raises:
+            ConfigurationError: a rule, prompt, policy, model or entity that cannot be used.
+        """
+        decider = Decider.under(settings, definition, client, ledger, budget)
+        memory = Memory(definition.content.blank_scorer())
+        kept = folders_of(settings.profiles(definition.spec.name), settings.spool)
+        return cls(decider, memory, CheckpointWriter(kept, health))
+
+    @classmethod
+    def on_rules(
+        cls, settings: Settings, definition: AgentDefinition, health: Health | None = None
+    ) -> Engine:
+        """Return what decides without a model; see `under`."""
+        budget = SpendingBudget(definition.spec.llm.budget)
+        return cls.under(settings, definition, None, MemoryLedger(), budget, health)
 
     @property
     def spec(self) -> AgentSpec:

@@ -17,11 +17,12 @@ from schemas.spec import AgentSpec
 from streaming.audit.access import record_done
 from streaming.audit.audit_log import AuditPlaces
 from streaming.batch.backfill_mark import BackfillMark, contract_so_far, newest_decision, unfinished_backfill
-from streaming.batch.compose import build_engine_on_rules, keep_model
+from streaming.batch.engine import Engine
 from streaming.batch.lake_left import check_none_left
 from streaming.batch.mending import mend
 from streaming.commands.feeds import say_how_read
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.definition.content import keep_model
 from streaming.delta.erasure_plan import check_none_under_way
 from streaming.delta.lake import Lake
 from streaming.delta.lake_reader import LakeReader
@@ -33,6 +34,7 @@ from streaming.output.facts import show_facts
 from streaming.output.terminal import progress_bar, say_error
 from streaming.run.ownership import owned
 from streaming.setup.process import prepare_process
+from streaming.store.opening import folders_of
 from streaming.versions.arithmetic import with_arithmetic
 
 
@@ -146,8 +148,8 @@ def load(
     spec, schemas = definition.spec, lake_schemas(definition.contract)
     with owned(agent):
         lake = Lake.open(agent.lake, spec, schemas, retention=spec.replay_horizon)
-        engine = build_engine_on_rules(agent.settings, definition)
-        keep_model(agent._replace(spec=spec))
+        engine = Engine.on_rules(agent.settings, definition)
+        keep_model(spec.model, folders_of(agent.settings.artefacts(agent.name), agent.settings.spool))
         return Backfill(engine, lake, source, reached=reached).run(on_progress)
 
 

@@ -15,7 +15,6 @@ from schemas.label import GIVEN
 from schemas.lake_tables import lake_schemas
 from streaming.batch.alerting import Alerted, marks_of
 from streaming.batch.closing import close_batch, stamp_for
-from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
 from streaming.batch.queries import stamp_of
@@ -58,7 +57,7 @@ def build_fixture(settings: Settings, definition: AgentDefinition, fixture: Fixt
     spec, contract = definition.spec, definition.contract
     agent = PlacedAgent(settings, spec)
     lake = Lake.open(agent.lake, spec, lake_schemas(contract), retention=spec.replay_horizon)
-    engine = build_engine_on_rules(settings, definition)
+    engine = Engine.on_rules(settings, definition)
     blocks = simulated(fixture)
     writer = _Writer(lake, engine, contract, Deduplicator(contract.duplicates.horizon))
     for number, (block, closed_at) in enumerate(blocks):

@@ -19,6 +19,7 @@ from schemas.policy import Policy, load_policy
 from schemas.spec import AgentSpec, ModelReference
 from streaming.definition.layout import ScoreLayout, rule_schema
 from streaming.detection.model import SupervisedModel
+from streaming.detection.model import keep as keep_artefact
 from streaming.detection.model import load as load_model
 from streaming.detection.scoring import Scorer
 from streaming.store.folders import Folders
@@ -100,6 +101,13 @@ def model_files(model: ModelReference, artefacts: Folders | None) -> Iterator[Pa
             yield folder
     except FileNotFoundError as fault:
         raise ConfigurationError(f"not a model artefact: {fault}", where=model.path) from None
+
+
+def keep_model(model: ModelReference | None, kept: Folders) -> None:
+    """Keep a copy of the trained model that a complete spec names, so that a replay finds it."""
+    if model is not None and model.sha256 is not None:
+        with model_files(model, kept) as folder:
+            keep_artefact(folder, model.sha256, kept)
 
 
 @contextmanager

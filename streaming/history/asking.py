@@ -23,7 +23,7 @@ from schemas.llm import Budget
 from schemas.spec import AgentSpec
 from schemas.tables import LEDGER
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
-from streaming.batch.compose import build_triage
+from streaming.batch.decider import triage_under
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.ledger import SharedLedger, answers_on_record
 from streaming.delta.shared_table import SharedTable
@@ -194,7 +194,7 @@ def _triage(
         rounds = definition.spec.llm.budget.model_copy(update={"calls_per_batch": sys.maxsize})
         llm = definition.spec.llm.model_copy(update={"budget": rounds})
         definition = replace(definition, spec=definition.spec.model_copy(update={"llm": llm}))
-    triage = build_triage(settings, definition, client, ledger, budget)
+    triage = triage_under(settings, definition, client, ledger, budget)
     assert isinstance(triage, Triage), "the candidate's prompt was checked"
     return triage
 

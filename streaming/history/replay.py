@@ -19,7 +19,6 @@ from schemas.errors import ConfigurationError
 from schemas.instants import MICRO
 from schemas.spec import AgentSpec
 from streaming.arrays.fingerprint import machine_fingerprint
-from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.deciders import Canary, Decided, Deciders
 from streaming.batch.engine import Engine
 from streaming.batch.flagging import Flagged, Refuses
@@ -288,7 +287,7 @@ class Replayer:
     def _engine(self, spec: AgentSpec, contract: EventContract | None = None) -> Engine:
         artefacts = self._history.artefacts(self._settings.spool)
         pinned = AgentDefinition.pinned(spec, contract or self._contract, artefacts)
-        return build_engine_on_rules(self._settings, pinned)
+        return Engine.on_rules(self._settings, pinned)
 
     def _known(self, first: int, end: int) -> pa.Table:
         return self._entity_labels.between(self._history.pins, first, end)

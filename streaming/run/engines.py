@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 from schemas.contract import EventContract
 from schemas.spec import AgentSpec
-from streaming.batch.compose import build_engine, build_engine_on_rules, keep_model
 from streaming.batch.engine import Engine
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.home.placed_agent import PlacedAgent
+from streaming.definition.content import keep_model
 from streaming.run.claimed import Claimed
 from streaming.run.surroundings import Surroundings
 from streaming.store.folders import Folders
@@ -37,17 +36,17 @@ class Engines:
         """Build what decides the stream under a definition; its trained model is kept for replays."""
         around, claimed, spec = self._around, self._claimed, definition.spec
         client = around.clients.of(spec)
-        engine = build_engine(
+        engine = Engine.under(
             around.settings, definition, client, claimed.ledger, claimed.budget, around.health
         )
         if around.buckets is not None:
             engine.memory.scorer.hold_in(around.buckets)
-        keep_model(PlacedAgent(around.settings, spec))
+        keep_model(spec.model, self._kept_models(spec))
         return engine
 
     def apart(self, spec: AgentSpec) -> Engine:
         """Build the engine of a version that decides beside the stream: it asks nobody and spends nothing."""
-        return build_engine_on_rules(self._around.settings, self.definition(spec), self._around.health)
+        return Engine.on_rules(self._around.settings, self.definition(spec), self._around.health)
 
     def definition(self, spec: AgentSpec) -> AgentDefinition:
         """Return what a registered version decides by."""

@@ -21,7 +21,6 @@ from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, RetryableError
 from schemas.instants import Clock, utc_now
 from streaming.batch.closed_batches import ClosedBatches
-from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
 from streaming.batch.references import References
@@ -169,7 +168,7 @@ class Follower:
         pinned = json.loads(pins)
         contract = pinned_contract(pinned) or AgentDefinition.of(self._agent.spec).contract
         spec = pinned_specs(pinned)[0]
-        engine = build_engine_on_rules(self._agent.settings, AgentDefinition.pinned(spec, contract))
+        engine = Engine.on_rules(self._agent.settings, AgentDefinition.pinned(spec, contract))
         references = References(contract, rates=spec.data_sources.rates)
         if self._last is not None and self._last.scores_as(engine):
             engine = self._last.continued_as(engine)

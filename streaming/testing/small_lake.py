@@ -17,7 +17,6 @@ from schemas.contract import load_contract
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
 from schemas.tables import BATCHES, transactions_schema
-from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
 from streaming.definition.agent_definition import AgentDefinition
@@ -66,7 +65,7 @@ def build_lake(
     """
     lake = agent.lake
     transactions = edit(_transactions(rows))
-    engine = build_engine_on_rules(agent.settings, AgentDefinition.pinned(agent.spec, CONTRACT))
+    engine = Engine.on_rules(agent.settings, AgentDefinition.pinned(agent.spec, CONTRACT))
     alerts = _decided(engine, transactions)
     versions = {
         name: _stored(lake / name, table)
@@ -86,7 +85,7 @@ def next_batch(agent: PlacedAgent, rows: int = 600) -> None:
     first, batch = max(stored["next_sequence"].to_pylist()), max(stored["batch_id"].to_pylist()) + 1
     later = _transactions(rows, first)
     versions = {"transactions": _stored(lake / "transactions", later, batch), "alerts": 1}
-    engine = build_engine_on_rules(agent.settings, AgentDefinition.pinned(agent.spec, CONTRACT))
+    engine = Engine.on_rules(agent.settings, AgentDefinition.pinned(agent.spec, CONTRACT))
     marks = {"batch_id": batch, "first_sequence": first, "next_sequence": first + rows}
     _stored(lake / "batches", _batch(engine, rows, 0, versions, marks), batch)
 

@@ -36,8 +36,8 @@ from schemas.lake_tables import lake_schemas
 from schemas.spec import AgentSpec, load_spec
 from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
-from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.deciders import in_share
+from streaming.batch.engine import Engine
 from streaming.batch.runner import StreamRunner
 from streaming.commands.backfill import run_backfill
 from streaming.commands.explain import plot, show
@@ -343,8 +343,7 @@ def test_profiles_come_back_from_checkpoints_as_from_a_whole_fold(done: Done, tm
     )
     without = replace(job.settings, home=tmp_path / "without-checkpoints")
     engines = [
-        build_engine_on_rules(each, AgentDefinition.pinned(job.spec, CONTRACT))
-        for each in (job.settings, without)
+        Engine.on_rules(each, AgentDefinition.pinned(job.spec, CONTRACT)) for each in (job.settings, without)
     ]
     folders = folders_of(job.settings.profiles(job.spec.name))
     found = checkpoints.newest(folders, engines[0].decider.layout.definition)

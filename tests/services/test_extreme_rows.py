@@ -25,7 +25,6 @@ from schemas.errors import RetryableError
 from schemas.spec import AgentSpec
 from schemas.tables import UTC_MICROS
 from streaming.batch.alerting import Alerted, report_faults
-from streaming.batch.compose import build_engine
 from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
 from streaming.batch.steps import BatchStep
@@ -77,7 +76,7 @@ def engine_of(folder: Path, **changes: Any) -> Engine:
 
 def engine_under(definition: AgentDefinition, folder: Path) -> Engine:
     home, ledger = Settings.load(folder / "home", {}), MemoryLedger()
-    return build_engine(
+    return Engine.under(
         home, definition, AnsweringModel(), ledger, SpendingBudget(definition.spec.llm.budget)
     )
 

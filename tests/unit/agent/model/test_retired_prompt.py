@@ -14,7 +14,7 @@ from agent.triage.triage import RulesAlone, Triage
 from schemas.errors import ConfigurationError
 from schemas.llm import PromptReference
 from schemas.spec import AgentSpec, load_spec
-from streaming.batch.compose import build_engine
+from streaming.batch.engine import Engine
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.settings import Settings
 from streaming.testing.scripted_llm import nobody_listening
@@ -31,7 +31,7 @@ def test_an_engine_of_a_retired_prompt_asks_nobody(tmp_path: Path, spec: AgentSp
     definition = AgentDefinition.of(spec)
     budget = SpendingBudget(spec.llm.budget)
     with nobody_listening() as address, LlmClient(spec.llm, base_url=address) as client:
-        engine = build_engine(settings, definition, client, MemoryLedger(), budget)
+        engine = Engine.under(settings, definition, client, MemoryLedger(), budget)
     assert type(engine.decider.triage) is decides
 
 

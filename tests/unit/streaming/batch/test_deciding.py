@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
 from streaming.definition.agent_definition import AgentDefinition
@@ -31,7 +30,7 @@ LONGEST = 20  # lines of code in a function of the pipeline, its docstring left 
 
 def engine_of(home: Path, version: int = 0) -> Engine:
     spec = specified(version, profiles={"block_rows": 16, "checkpoint_rows": 100})
-    return build_engine_on_rules(Settings.load(home, {}), AgentDefinition.pinned(spec, CONTRACT))
+    return Engine.on_rules(Settings.load(home, {}), AgentDefinition.pinned(spec, CONTRACT))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from streaming.arrays.fingerprint import machine_fingerprint
 from streaming.batch import decider, moved
-from streaming.batch.compose import build_engine_on_rules
+from streaming.batch.engine import Engine
 from streaming.batch.moved import ComputedOn
 from streaming.batch.steps import BatchStep
 from streaming.cli.root import app
@@ -238,7 +238,7 @@ def checkpoint_of(placed: PlacedAgent, machine: str) -> None:
     rows = read_stored(placed.lake / "transactions")
     assert rows is not None
     with machine_of(machine):
-        engine = build_engine_on_rules(placed.settings, AgentDefinition.pinned(SPEC.anew(), CONTRACT))
+        engine = Engine.on_rules(placed.settings, AgentDefinition.pinned(SPEC.anew(), CONTRACT))
         engine.absorb(rows.sort_by("sequence"))
         checkpoints.write(engine.memory.snapshot(), engine.checkpoints.folders)
 

@@ -24,7 +24,6 @@ from schemas.durations import elapsed_text
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.rules import Rule
 from schemas.spec import AgentSpec
-from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
 from streaming.batch.flagging import absence_text, sequence_text
@@ -102,7 +101,7 @@ class Agent:
     def built(self, version: int, home: Path | None = None) -> Engine:
         spec = specified(version, profiles={"block_rows": 16, "checkpoint_rows": self.checkpoint_rows})
         settings_ = Settings.load(home or self.home)
-        return build_engine_on_rules(settings_, AgentDefinition.pinned(spec, CONTRACT))
+        return Engine.on_rules(settings_, AgentDefinition.pinned(spec, CONTRACT))
 
     def start(self, version: int) -> None:
         self.engine = self.built(version)

@@ -15,7 +15,7 @@ from agent.triage.triage import POLICIES
 from schemas.contract import CONTRACTS
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
-from streaming.batch.compose import build_engine_on_rules
+from streaming.batch.engine import Engine
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.settings import Settings
 
@@ -47,7 +47,7 @@ def test_what_was_read_stays_whatever_becomes_of_the_files(tmp_path: Path) -> No
     definition = AgentDefinition.load(spec_of(tmp_path))
     for path in tmp_path.iterdir():
         path.unlink()
-    engine = build_engine_on_rules(Settings.load(tmp_path / "home", {}), definition)
+    engine = Engine.on_rules(Settings.load(tmp_path / "home", {}), definition)
     pins = engine.decider.pins()
     assert [rule.name for rule in engine.decider.rules.rules] == ["large"]
     assert pins["policy_digest"] == definition.policy.digest

@@ -86,7 +86,7 @@ def failing(*_: object, **__: object) -> None:
 
 @pytest.mark.parametrize(
     "away",
-    ["streaming.serve.follower.build_engine_on_rules", "streaming.serve.follower.References",
+    ["streaming.batch.engine.Engine.on_rules", "streaming.serve.follower.References",
      "streaming.batch.engine.Engine.restore"],
 )  # fmt: skip
 def test_what_was_caught_up_with_under_other_pins_in_part_scores_nothing(

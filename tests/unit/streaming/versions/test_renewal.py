@@ -11,7 +11,6 @@ import pytest
 from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Floats
-from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.deciders import Canary, Deciders, in_share
 from streaming.batch.engine import Engine
 from streaming.definition.agent_definition import AgentDefinition
@@ -48,7 +47,7 @@ class Running:
 
     def engine_for(self, spec: AgentSpec) -> Engine:
         self.built.append(spec.version)
-        return build_engine_on_rules(self.settings, AgentDefinition.pinned(spec, CONTRACT))
+        return Engine.on_rules(self.settings, AgentDefinition.pinned(spec, CONTRACT))
 
     def canary_for(self, spec: AgentSpec) -> Engine:
         return self.engine_for(spec).saved_in(LocalFolders.of(self.settings.home / "canary"))
@@ -101,7 +100,7 @@ def test_a_version_takes_over_at_the_next_batch_as_if_it_had_always_been_there(
     activate(settings, version, FIRST)
     found = running.batch(200, 400)
     assert running.engine.spec.version == version.version
-    fresh = build_engine_on_rules(settings, AgentDefinition.pinned(version, CONTRACT))
+    fresh = Engine.on_rules(settings, AgentDefinition.pinned(version, CONTRACT))
     brought_up(fresh, running.rows, 200)
     scored = fresh.judge(running.rows.read("sequence", 200, 400), NO_LABELS).scored
     np.testing.assert_array_equal(found, scored.score - scored.threshold)
@@ -223,7 +222,7 @@ def test_a_canary_becomes_active_with_the_state_it_has(settings: Settings, versi
     found = running.batch(300, 400)
     assert (running.engine.memory, running.deciders.canary) == (state, None)
     assert running.engine.checkpoints.folders.place == settings.profiles("tester")
-    fresh = build_engine_on_rules(settings, AgentDefinition.pinned(version, CONTRACT))
+    fresh = Engine.on_rules(settings, AgentDefinition.pinned(version, CONTRACT))
     brought_up(fresh, running.rows, 300)
     scored = fresh.judge(running.rows.read("sequence", 300, 400), NO_LABELS).scored
     np.testing.assert_array_equal(found, scored.score - scored.threshold)

@@ -14,7 +14,6 @@ import pytest
 from schemas.alert import ALERTS
 from schemas.label import GIVEN
 from schemas.spec import AgentSpec
-from streaming.batch.compose import build_engine_on_rules
 from streaming.batch.engine import Engine
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import LakeTable, Stamp
@@ -56,7 +55,7 @@ def shadow_of(settings: Settings) -> Shadow:
     assert batches is not None
 
     def engine_for(spec: AgentSpec) -> Engine:
-        engine = build_engine_on_rules(settings, AgentDefinition.pinned(spec, CONTRACT))
+        engine = Engine.on_rules(settings, AgentDefinition.pinned(spec, CONTRACT))
         return engine.saved_in(LocalFolders.of(settings.home / "beside"))
 
     registry = Looking(PlacedAgent(settings, FIRST))
