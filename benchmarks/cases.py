@@ -26,6 +26,7 @@ from streaming.cases.book import CaseBook
 from streaming.cases.choosing import CaseFilter
 from streaming.cases.orders import Order
 from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_reader import LakeReader
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 
@@ -83,7 +84,7 @@ def _median_of(work: Callable[[], object]) -> float:
 
 
 def _write_alerts(agent: PlacedAgent, alerts: int, entities: int) -> None:
-    place = agent.lake / agent.spec.tables.alerts
+    place = LakeReader.of(agent).place("alerts")
     table = LakeTable(place, ALERTS, f"{agent.name}/epoch", agent.spec.replay_horizon)
     table.claim(1)
     random = np.random.default_rng(7)

@@ -30,6 +30,7 @@ from streaming.batch.recovery import Recovery
 from streaming.batch.store import Decision
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Lake
+from streaming.delta.lake_reader import AgentLake, LakeReader
 from streaming.delta.ledger import LakeLedger
 from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import EntityLabels
@@ -173,7 +174,8 @@ def _costs(place: Path, spec: AgentSpec, rows: int) -> Costs:
 
 def _entity_labels(place: Path, spec: AgentSpec, lake: Lake) -> EntityLabels:
     contract = AgentDefinition.of(spec).contract
-    book = LabelBook(Place.local(place / spec.tables.labels), retention=spec.replay_horizon)
+    labels = LakeReader.of(AgentLake(Place.local(place), spec)).place("labels")
+    book = LabelBook(labels, retention=spec.replay_horizon)
     return EntityLabels(book, lake.transactions.place, lake.alerts.place, contract.labelled_columns)
 
 

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
-from deltalake import DeltaTable
 
 from benchmarks.harness import Stage, bench_spec, report, say, stage
 from benchmarks.stores import BenchStore, bench_store
@@ -24,6 +23,7 @@ from schemas.spec import AgentSpec
 from streaming.batch.runner import StreamRunner
 from streaming.batch.warmup import compile_kernels
 from streaming.definition.agent_definition import AgentDefinition
+from streaming.delta.lake_reader import LakeReader
 from streaming.home.placed_agent import PlacedAgent
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages
@@ -118,8 +118,7 @@ def _run(place: Stage, spec: AgentSpec, kept: BenchStore, rate: float, seconds: 
 def _per_batch(place: Stage, spec: AgentSpec, requests: Counter[str]) -> dict[str, object]:
     if not requests:
         return {}
-    table = place.settings.lake(spec.name) / spec.tables.batches
-    batches = int(DeltaTable(table.uri, storage_options=table.storage_options).to_pyarrow_table().num_rows)
+    batches = LakeReader.of(PlacedAgent(place.settings, spec)).count("batches")
     found = {name: round(count / batches, 1) for name, count in sorted(requests.items())}
     return {"batches": batches, "requests_per_batch": found}
 
@@ -156,9 +155,7 @@ def _delays(
 
 def sent_times(agent: PlacedAgent) -> dict[str, float]:
     """Return when the broker was sent each stored event, by its id, in seconds since 1970."""
-    lies = agent.lake / agent.spec.tables.transactions
-    table = DeltaTable(lies.uri, storage_options=lies.storage_options)
-    rows = table.to_pyarrow_table(columns=["transaction_id", "kafka_timestamp"])
+    rows = LakeReader.of(agent).rows("transactions", ["transaction_id", "kafka_timestamp"])
     times = rows["kafka_timestamp"].cast("int64").to_numpy() / 1e6
     return dict(zip(rows["transaction_id"].to_pylist(), times.tolist(), strict=True))
 
