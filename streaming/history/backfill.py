@@ -13,7 +13,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,9 +22,9 @@ from schemas.instants import Clock, utc_now
 from schemas.tables import UTC_MICROS
 from streaming.batch.alerting import Alerted
 from streaming.batch.backfill_mark import BackfillMark
+from streaming.batch.closed_batches import ClosedBatches
 from streaming.batch.closing import close_batch
 from streaming.batch.engine import Engine
-from streaming.batch.patterns_in_force import COLUMNS, Stretch, stretches
 from streaming.batch.queries import stamp_of
 from streaming.batch.recovery import recently_stored
 from streaming.batch.references import References
@@ -122,7 +121,8 @@ class Backfill:
         if newest is not None:
             self._continue(newest)
         checkpoints.drop_after(self._engine.checkpoints.folders, self._next_sequence)
-        self._engine.restore(self._lake.transactions, self._next_sequence, self._no_labels, self._stretches)
+        closed = ClosedBatches(self._lake.batches)
+        self._engine.restore(self._lake.transactions, self._next_sequence, self._no_labels, closed.stretches)
         horizon = self._engine.decider.contract.duplicates.horizon
         self._duplicates.restore(*recently_stored(self._lake.transactions, newest, horizon))
 
@@ -194,10 +194,6 @@ class Backfill:
 
     def _no_labels(self, _first: int, _end: int) -> pa.Table:
         return entity_labels_schema(self._engine.decider.contract.labelled_columns).empty_table()
-
-    def _stretches(self, first: int, end: int) -> list[Stretch]:
-        batches = self._lake.batches.read("next_sequence", first + 1, columns=COLUMNS)
-        return stretches(pl.DataFrame(batches), first, end)
 
     def _loaded(self) -> Loaded:
         rows = self._lake.batches.read("batch_id", 0, columns=list(Loaded.__dataclass_fields__))

@@ -31,18 +31,10 @@ def makes_readers(source: str) -> bool:
     return any(isinstance(called, ast.Name) and called.id == "LakeReader" for called in calls)
 
 
-def builds_places(source: str) -> bool:
-    """Whether a table's place is built of its name instead of asked of a reader."""
-    parts = (node.right for node in ast.walk(ast.parse(source)) if isinstance(node, ast.BinOp))
-    named = (each.value for each in parts if isinstance(each, ast.Attribute))
-    return any(isinstance(each, ast.Attribute) and each.attr == "tables" for each in named)
-
-
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_function_takes_an_agent_in_halves(path: Path) -> None:
     name, source = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
     assert list(in_halves(source)) == MAKES_IT.get(name, [])
-    assert not builds_places(source), "LakeReader.place knows where tables lie"
     assert not makes_readers(source) or name == "streaming/delta/lake_reader.py", (
         "LakeReader.of takes the agent"
     )
@@ -54,5 +46,3 @@ def test_halves_are_found_wherever_they_stand() -> None:
     assert list(in_halves(source + whole)) == ["f", "g"]
     assert makes_readers("x = LakeReader(lake, names)")
     assert not makes_readers("x = LakeReader.of(agent)")
-    assert builds_places("x = lake / agent.spec.tables.alerts")
-    assert not builds_places("x = lake / tables.alerts + agent.spec.name")
