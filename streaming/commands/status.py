@@ -13,8 +13,10 @@ from streaming.commands.known_agents import check_known
 from streaming.home.placed_agent import PlacedAgent
 from streaming.output.tables import show_block, show_table, show_text
 from streaming.output.terminal import Terminal, print_json, print_json_text
+from streaming.run.input_now import read_input
 from streaming.run.progress import condition_line
-from streaming.run.status import RunningAgent, Status, read_input, read_status
+from streaming.run.running_agent import RunningAgent
+from streaming.run.status import Status, read_status
 from streaming.service.health import ActiveCondition
 from streaming.store.presence import store_away
 from streaming.versions.clients import known_endpoints

@@ -15,33 +15,27 @@ import pyarrow.compute as pc
 
 from agent.model.endpoint_memory import EndpointFacts, EndpointState
 from agent.triage.worth import Worth
-from schemas.errors import FlagstreamError
 from schemas.spec import AgentSpec
-from schemas.subscription import Subscription
 from streaming.batch.closed_batches import unbalanced
 from streaming.batch.late_windows import MARKS, REVISION, deferred
 from streaming.batch.moved import COMPUTED_COLUMNS, ComputedOn
 from streaming.batch.queries import newest_of_the_stream
 from streaming.batch.resuming import records_lost
-from streaming.delta.faults import why_unusable
 from streaming.delta.lake_reader import HasLake, LakeReader
 from streaming.delta.stored import StoredTable
-from streaming.home.settings import Settings
-from streaming.kafka.broker import EmbeddedBroker
-from streaming.kafka.open_transactions import OpenTransaction, OpenTransactions
-from streaming.kafka.topic_facts import Bounds, TopicFacts
+from streaming.kafka.open_transactions import OpenTransaction
 from streaming.labels.agreement import agreement_with_labels
 from streaming.profiles.entity_buckets import BucketFacts
 from streaming.quarantine.requests import read_requests
 from streaming.quarantine.waiting import waiting_by_reason
-from streaming.run.executors import read_cluster
+from streaming.run.input_now import InputNow
 from streaming.run.learning import learning_line
-from streaming.run.mode_advice import ModeAdvice, read_mode
-from streaming.service.health import ActiveCondition, Condition, beside, is_running, read_health
+from streaming.run.mode_advice import ModeAdvice
+from streaming.run.running_agent import RunningAgent
+from streaming.service.health import ActiveCondition
 from streaming.store.place import Place
 from streaming.versions.shadow_status import SideBySide, versions_beside
 
-_CALL_SECONDS = 5.0
 _TOTALS = (
     "read",
     "stored",
@@ -61,51 +55,6 @@ _COLUMNS += ["labels_through", "rejected", "lost", "filtered_by_reason", *COMPUT
 _LATE_TOTALS = ("given_up", "llm_calls", "input_tokens", "output_tokens", "cost_usd")
 _RECENT = timedelta(hours=1)
 _NOTHING_LATE = {"pending": 0, "answered": 0, "given_up": 0}
-
-
-@dataclass(frozen=True)
-class InputNow:
-    """How far the topics of a stream go now.
-
-    Attributes:
-        bounds: by topic and partition, the first offset and the one after the last that may be read.
-        open_transactions: what keeps further records from being read.
-    """
-
-    bounds: Bounds
-    open_transactions: tuple[OpenTransaction, ...] = ()
-
-
-@dataclass(frozen=True)
-class RunningAgent:
-    """What the process that runs an agent says of itself.
-
-    Attributes:
-        running: a process runs the agent just now.
-        conditions: what that process waits for or suffers from, the longest first.
-        executors: of a Spark cluster, how many work for it; None where it works without.
-        mode: which mode pays at the load it sees, None where it has not found that yet.
-        buckets: what these executors hold of entities, None where they hold nothing.
-    """
-
-    running: bool
-    conditions: tuple[ActiveCondition, ...]
-    executors: int | None = None
-    mode: ModeAdvice | None = None
-    buckets: BucketFacts | None = None
-
-    @classmethod
-    def of(cls, file: Path, lake: Place) -> RunningAgent:
-        """Read it where it keeps it, see Settings.health.
-
-        Where the disk takes nothing, the agent may be unable to write that down: it is checked here, too.
-        """
-        conditions, running = (*read_health(file), *read_health(beside(file))), is_running(file)
-        fault = why_unusable(lake.path) if running and lake.is_local else None
-        if fault is not None and Condition.DISK_UNUSABLE not in {each.condition for each in conditions}:
-            conditions += (ActiveCondition(Condition.DISK_UNUSABLE, fault, datetime.now(UTC)),)
-        cluster = read_cluster(file)
-        return cls(running, conditions, cluster.executors, read_mode(file), cluster.buckets)
 
 
 @dataclass(frozen=True)
@@ -219,22 +168,6 @@ def read_status(agent: HasLake, input_now: InputNow | None) -> Status:
         **_summed(frame, reader),
         **_monitored(reader),
     )
-
-
-def read_input(settings: Settings, reads: Subscription) -> InputNow | None:
-    """Return how far the topics of a stream go, None when no broker answers.
-
-    A broker is asked only where one runs; none is started for it.
-    """
-    address = EmbeddedBroker.of(settings).status() if settings.kafka == "embedded" else settings.kafka
-    if address is None or address == "docker":
-        return None
-    facts = TopicFacts(address, reads, _CALL_SECONDS)
-    try:
-        bounds = facts.bounds()
-        return InputNow(bounds, OpenTransactions(address, facts, _CALL_SECONDS).now(bounds))
-    except FlagstreamError:
-        return None
 
 
 def _empty(spec: AgentSpec, input_now: InputNow | None) -> Status:

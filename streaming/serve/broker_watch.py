@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from streaming.run.status import InputNow
+from streaming.run.input_now import InputNow
 
 _PAUSE_SECONDS, _WAIT_SECONDS = 5.0, 1.0
 
@@ -29,7 +29,7 @@ class BrokerWatch:
     """Asks at most every five seconds, one question at a time. Safe to use from several threads.
 
     Args:
-        ask: see streaming.run.status.read_input.
+        ask: see streaming.run.input_now.read_input.
         seconds: monotonic seconds.
     """
 

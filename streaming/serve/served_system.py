@@ -14,7 +14,8 @@ from schemas.instants import Clock, utc_now
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.placed_agent import PlacedAgent
 from streaming.output.redaction import redacted
-from streaming.run.status import RunningAgent, read_input
+from streaming.run.input_now import read_input
+from streaming.run.running_agent import RunningAgent
 from streaming.serve.broker_watch import BrokerWatch
 from streaming.serve.lake_folder import LakeFolder
 from streaming.serve.paced_work import PacedWork

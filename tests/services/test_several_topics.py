@@ -22,8 +22,9 @@ from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic_facts import TopicFacts
+from streaming.run.input_now import read_input
 from streaming.run.opening import open_agent
-from streaming.run.status import read_input, read_status
+from streaming.run.status import read_status
 from streaming.testing.streams import Stream, folded_scores, write_spec
 from streaming.versions.clients import Clients
 from tests.integration.test_intake import send as send_large

@@ -23,8 +23,9 @@ from streaming.history.reconcile import reconcile
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.output.terminal import Terminal
+from streaming.run.input_now import InputNow
 from streaming.run.opening import open_agent
-from streaming.run.status import InputNow, read_status
+from streaming.run.status import read_status
 from streaming.testing.live_lake import CONTRACT, TOPIC, agent, events, records, without_broker
 from streaming.versions.clients import Clients
 

@@ -16,7 +16,7 @@ from streaming.delta.lake_reader import LakeReader, open_declared
 from streaming.delta.stored import StoredTable
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.run.status import InputNow
+from streaming.run.input_now import InputNow
 from streaming.serve.broker_watch import BrokerWatch, SeenInput
 from streaming.serve.served_system import ServedSystem
 from streaming.serve.system_figures import lake_figures
