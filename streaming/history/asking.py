@@ -28,7 +28,8 @@ from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.ledger import SharedLedger, answers_on_record
 from streaming.delta.shared_table import SharedTable
 from streaming.history.candidate_answers import Answering, AnswerSources, CandidateAnswers
-from streaming.history.decided import DecidedHistory, PinnedSpan, Span
+from streaming.history.decided import DecidedHistory
+from streaming.history.spans import PinnedSpan, Span
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.store.place import Place

@@ -6,12 +6,11 @@ import json
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -21,15 +20,14 @@ from schemas.contract import EventContract
 from schemas.errors import ConfigurationError, MachineError
 from schemas.lake_tables import Table
 from schemas.loading import format_duration
-from schemas.spec import AgentSpec
 from streaming.arrays.compilation import Ints
 from streaming.batch.backfill_mark import PIN as BACKFILL
 from streaming.batch.patterns_in_force import Stretch, stretches
 from streaming.delta.lake_reader import HasLake, LakeReader
-from streaming.delta.pins import pinned_contract, pinned_spec, pins_by_engine
-from streaming.delta.stored import StoredTable
+from streaming.delta.pins import pinned_contract, pins_by_engine
 from streaming.delta.table_versions import why_unreadable
 from streaming.history.explain import find_alert
+from streaming.history.spans import PinnedSpan, Span, Tables, within
 from streaming.labels.label_pins import PIN_COLUMNS, LabelPins
 from streaming.store.folders import ARTEFACTS, Folders
 from streaming.store.opening import folders_of
@@ -38,43 +36,6 @@ _COLUMNS = [*PIN_COLUMNS, "next_sequence", "closed_at", "pins", "versions", "fin
 _PINS_KEPT = 64  # batches under the same pins follow each other
 _REPLAYED: tuple[Table, ...] = ("transactions", "alerts")
 _WHAT_DECIDES = ("spec_digest", "contract_digest", "rules_version", "scoring", "percent")
-
-
-class Span(NamedTuple):
-    """Transactions with `first` <= sequence < `end`."""
-
-    first: int
-    end: int
-
-    def __str__(self) -> str:
-        """Return it as a person would say it."""
-        return f"sequence {self.first} to {self.end - 1}"
-
-
-@dataclass(frozen=True)
-class PinnedSpan:
-    """A span that was decided under one set of pins."""
-
-    span: Span
-    pins: dict[str, Any]
-
-    @property
-    def spec(self) -> AgentSpec:
-        """The spec in force then."""
-        return pinned_spec(self.pins)
-
-    @property
-    def backfilled(self) -> bool:
-        """Whether it was loaded from history, so that nobody was alerted to it."""
-        return BACKFILL in self.pins
-
-
-@dataclass(frozen=True)
-class Tables:
-    """Transactions and alerts as they stood when a span was decided."""
-
-    transactions: StoredTable
-    alerts: StoredTable
 
 
 class DecidedHistory:
@@ -347,26 +308,6 @@ class DecidedHistory:
             f"The earliest that can be replayed is what ends with sequence {end} or later, from any start: "
             f"--to-version {version} or above"
         )
-
-
-def raised_in(alerts: StoredTable, span: Span) -> pa.Table:
-    """Return the alerts that the rows of a span raised, as they first went out.
-
-    Rows raise them by themselves, or make the absence of another one certain.
-    """
-    own = alerts.read("sequence", *span)
-    if "passed_by" in alerts.schema.names:
-        others = alerts.read("passed_by", *span).select(own.column_names)
-        own = pa.concat_tables([own.filter(pc.is_null(own["passed_by"])), others])
-    return own.filter(pc.equal(own["revision"], 1))
-
-
-def within(alerts: pa.Table, span: Span) -> pa.Table:
-    """Return those of `alerts` that the rows of a span raised, in whichever revision."""
-    raised = alerts["sequence"]
-    if "passed_by" in alerts.column_names:
-        raised = pc.coalesce(alerts["passed_by"], raised)
-    return alerts.filter(pc.and_(pc.greater_equal(raised, span.first), pc.less(raised, span.end)))
 
 
 @lru_cache(_PINS_KEPT)

@@ -27,7 +27,8 @@ from streaming.delta.pins import CANARY, pinned_contract, pinned_specs, pins_by_
 from streaming.delta.stored import StoredTable
 from streaming.detection import checkpoints
 from streaming.history.comparison import Difference, differences_between, differences_of_late
-from streaming.history.decided import DecidedHistory, PinnedSpan, Span, raised_in, within
+from streaming.history.decided import DecidedHistory
+from streaming.history.spans import PinnedSpan, Span, raised_in, within
 from streaming.history.tolerance import SCORES_WITHIN, LastBits, Leeway, Tolerated
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook

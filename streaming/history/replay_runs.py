@@ -15,9 +15,10 @@ from schemas.loading import parse_duration
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.asking import RECORDED, Asking, candidate_answers
-from streaming.history.decided import DecidedHistory, Span, raised_in
+from streaming.history.decided import DecidedHistory
 from streaming.history.replay import ExactReplay, Replayer
 from streaming.history.snapshots import SnapshotHistory, find_snapshot
+from streaming.history.spans import Span, raised_in
 from streaming.history.what_if import what_if
 from streaming.history.what_if_report import WhatIf
 from streaming.home.placed_agent import PlacedAgent

@@ -28,9 +28,10 @@ from streaming.delta.whole_tables import read_stored
 from streaming.detection import checkpoints
 from streaming.detection.checkpoints import ScorerSnapshot
 from streaming.detection.model import keep
-from streaming.history.decided import DecidedHistory, Span
+from streaming.history.decided import DecidedHistory
 from streaming.history.replay import SLICE_ROWS, Progress, Replayer
 from streaming.history.snapshots import PROFILES, Snapshot, find_snapshot, new_snapshot, seal
+from streaming.history.spans import Span
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.store.folders import ARTEFACTS, Folders

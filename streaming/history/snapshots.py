@@ -25,7 +25,8 @@ from schemas.errors import ConfigurationError, DataLossError, nearest
 from schemas.loading import Document, parse_document
 from schemas.spec import AgentSpec
 from streaming.delta.lake_reader import AgentLake
-from streaming.history.decided import DecidedHistory, Span, Tables
+from streaming.history.decided import DecidedHistory
+from streaming.history.spans import Span, Tables
 from streaming.store.folders import ARTEFACTS, Folders
 from streaming.store.place import Place
 

@@ -23,10 +23,11 @@ from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import AgentLake, LakeReader
 from streaming.history.candidate_answers import CandidateAnswers, Published
-from streaming.history.decided import DecidedHistory, Span, raised_in, within
+from streaming.history.decided import DecidedHistory
 from streaming.history.missed_frauds import no_frauds, scored_frauds
 from streaming.history.moved_alerts import ONE_ALERT
 from streaming.history.replay import Replayer, Slice
+from streaming.history.spans import Span, raised_in, within
 from streaming.history.what_if_report import BothSides, Tally, WhatIf, compared
 from streaming.labels.book import LabelBook
 from streaming.store.place import Place

@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 
 from streaming.history.candidate_answers import Answering
-from streaming.history.decided import Span
 from streaming.history.missed_frauds import MissedFrauds, missed_frauds
 from streaming.history.moved_alerts import ONE_ALERT, MovedAlerts, moved_alerts
+from streaming.history.spans import Span
 from streaming.learning.protocol import CARDS_PER_DAY, JudgedRows, card_precision_at_k
 
 NO_ALERT = "no alert"

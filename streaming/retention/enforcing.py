@@ -30,9 +30,10 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.delta.maintenance import files_kept
 from streaming.delta.rewriting import Change, RewriteNotes, maintained_alone, rewrite
 from streaming.delta.stored import REMOVED_BEFORE, REMOVED_ROWS, StoredTable
-from streaming.history.decided import DecidedHistory, Span
+from streaming.history.decided import DecidedHistory
 from streaming.history.replay import Replayer
 from streaming.history.snapshot_copy import write_profiles
+from streaming.history.spans import Span
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.output.log import log

@@ -25,7 +25,7 @@ from streaming.cli.root import app
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.whole_tables import read_stored
 from streaming.detection import checkpoints, scoring
-from streaming.history import decided, replay, snapshot_copy
+from streaming.history import replay, snapshot_copy, spans
 from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.history.snapshot_copy import create_snapshot
 from streaming.home.placed_agent import PlacedAgent
@@ -182,7 +182,7 @@ def test_replays_are_exact_up_to_the_first_batch_of_another_machine(placed: Plac
 
 def published_as(changed: Callable[[dict[str, Any]], dict[str, Any]], patch: pytest.MonkeyPatch) -> None:
     """Let replays find other alerts than those that were published."""
-    raised_in = decided.raised_in
+    raised_in = spans.raised_in
 
     def found(alerts: Any, span: Any) -> pa.Table:
         rows = raised_in(alerts, span)

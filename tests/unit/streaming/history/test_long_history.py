@@ -14,7 +14,8 @@ from schemas.lake_tables import TABLES
 from schemas.spec import AgentSpec
 from streaming.delta.lake_reader import AgentLake
 from streaming.history.cost import closed_batches
-from streaming.history.decided import DecidedHistory, Span
+from streaming.history.decided import DecidedHistory
+from streaming.history.spans import Span
 from streaming.store.place import Place
 from streaming.testing.live_lake import agent
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from streaming.batch.deciders import Decided
-from streaming.history.decided import Span
 from streaming.history.replay import Slice
+from streaming.history.spans import Span
 
 
 def slice_of(*versions: tuple[float, float]) -> Slice:
