@@ -69,7 +69,7 @@ class RetentionKeeper:
     ) -> None:
         self._settings, self._in_force, self._clock = settings, in_force, clock
         self._definition = in_force()
-        self._witness = witness or (lambda: witnessed(settings, self._spec))
+        self._witness = witness or (lambda: witnessed(self._placed))
         self._now = datetime.min.replace(tzinfo=UTC)
         self._due = datetime.min.replace(tzinfo=UTC)
 

@@ -7,18 +7,16 @@ from datetime import UTC, datetime, timedelta
 import pyarrow.compute as pc
 
 from schemas.instants import moment_of
-from schemas.spec import AgentSpec
 from streaming.arrays.median_clock import WINDOW
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.placed_agent import PlacedAgent
-from streaming.home.settings import Settings
 from streaming.store.object_files import ObjectFiles
 
 AHEAD = timedelta(days=7)
 """By how much this machine's clock may go before the others: a stream may rest for some days."""
 
 
-def witnessed(settings: Settings, spec: AgentSpec) -> datetime | None:
+def witnessed(agent: PlacedAgent) -> datetime | None:
     """Return the time that a clock beside this machine's has noted last; None where none has.
 
     A store notes when the record was written of who runs an agent, which moves every few seconds. In a
@@ -29,9 +27,8 @@ def witnessed(settings: Settings, spec: AgentSpec) -> datetime | None:
         ConfigurationError: the store does not admit this process.
         RetryableError: it is away.
     """
-    agent = PlacedAgent(settings, spec)
     if not agent.lake.is_local:
-        noted = ObjectFiles(settings.owners).newest_at()
+        noted = ObjectFiles(agent.settings.owners).newest_at()
         return None if noted is None else datetime.fromtimestamp(noted, UTC)
     return _noted_by_kafka(LakeReader.of(agent))
 

@@ -149,9 +149,9 @@ def test_what_is_too_old_leaves_a_lake_in_a_store_and_what_remembers_it_stays(ma
 @in_both_clouds
 def test_what_is_old_is_known_by_the_stores_own_clock(machine: Machine) -> None:
     settings, spec = machine("one"), agent()
-    assert witnessed(settings, spec) is None
+    assert witnessed(PlacedAgent(settings, spec)) is None
     assert files_of(settings.owners).create("tester.json", b"{}") is not None
-    noted = witnessed(settings, spec)
+    noted = witnessed(PlacedAgent(settings, spec))
     assert noted is not None
     assert abs(noted - datetime.now(UTC)) < timedelta(minutes=1)
 

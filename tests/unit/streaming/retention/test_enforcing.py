@@ -20,6 +20,7 @@ from schemas.tables import BATCHES, DUPLICATES, LABELS_QUARANTINE, LEDGER, QUARA
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.rewriting import maintained_alone
+from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.quarantine.requests import RequestTable, RequeueSlice
 from streaming.retention import enforcing
@@ -200,7 +201,7 @@ def test_kafka_s_times_of_the_newest_payments_say_what_time_it_is(kept: Kept) ->
     kept.write(
         "transactions", pa.schema([("sequence", pa.int64()), QUARANTINE.field("kafka_timestamp")]), rows
     )
-    assert witnessed(kept.settings, agent()) == NOW - AHEAD
+    assert witnessed(PlacedAgent(kept.settings, agent())) == NOW - AHEAD
     alone = RetentionKeeper(kept.settings, kept.in_force, lambda: NOW + timedelta(days=3650))
     with pytest.raises(MachineError, match="noted nothing after 2026-05-25"):
         alone.enforce()
