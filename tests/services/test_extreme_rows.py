@@ -114,9 +114,13 @@ def check_documents(alerts: pa.Table) -> None:
         parse_alert(document)
 
 
-@pytest.fixture(scope="module")
-def definition(tmp_path_factory: pytest.TempPathFactory) -> AgentDefinition:
-    return AgentDefinition.pinned(spec_of(tmp_path_factory.mktemp("definition")), CONTRACT)
+@pytest.fixture(scope="module", params=[("mixed", 1), ("scaled", 2), ("scaled", 3)])
+def definition(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AgentDefinition:
+    """Under each way to compare amounts without rates, in each arithmetic."""
+    currencies, arithmetic = request.param
+    spec = spec_of(tmp_path_factory.mktemp("definition"), arithmetic=arithmetic)
+    profiles = spec.profiles.model_copy(update={"currencies": currencies, "peers": {"customer": "terminal"}})
+    return AgentDefinition.pinned(spec.model_copy(update={"profiles": profiles}), CONTRACT)
 
 
 @settings(PROPERTY, max_examples=25)
