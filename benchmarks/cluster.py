@@ -13,7 +13,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
@@ -204,15 +204,13 @@ def _session(place: Stage, asked: SparkClusterSettings | None, name: str) -> Ite
     jars = jar_paths(place.settings.jars_spark)
     folder = Path(place.settings.spark) / name
     more = {} if asked is None else cluster_configuration(asked, jars, EVERYWHERE_THE_SAME)
-    jvm = launch_spark(jars, folder)
-    session = session_on(jvm, folder, more=more)
-    try:
+    with ExitStack() as ended:
+        jvm = launch_spark(jars, folder)
+        ended.callback(jvm.end)
+        session = session_on(jvm, folder, more=more)
+        ended.callback(forget, session)
         session.range(1).count()
         yield session
-    finally:
-        session.stop()
-        forget(session)
-        jvm.end()
 
 
 def _spec(batch: int, name: str) -> AgentSpec:

@@ -109,13 +109,21 @@ def _end_each() -> None:
 
 @contextmanager
 def orderly_termination() -> Iterator[None]:
-    """Have SIGTERM end a command by its own way out, so that what it has started ends with it."""
+    """Have SIGTERM end a command by its own way out, so that what it has started ends with it.
+
+    A second one does not cut that short: `timeout` tells a process, and then its group, which it is part of.
+    """
 
     def leave(number: int, _: FrameType | None) -> NoReturn:
+        signal.signal(number, _pass_over)
         sys.exit(_SIGNALLED + number)
 
     with _handled(leave, signal.SIGTERM):
         yield
+
+
+def _pass_over(_: int, __: FrameType | None) -> None:
+    """Unlike SIG_IGN, this is not handed down to programs that are started."""
 
 
 @contextmanager

@@ -28,5 +28,4 @@ def main(lines: Iterable[str]) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C reaches the parent, too
     sys.exit(main(sys.stdin))

@@ -67,9 +67,7 @@ class SparkWorker:
 
     def kill(self) -> None:
         """Lose the machine: SIGKILL for the worker and its executors at once."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        _end_group(self.process)
 
     def stop(self) -> None:
         """Ask the worker to end; it ends its executors first."""
@@ -161,7 +159,10 @@ def spark_cluster(folder: Path, workers: int = 2) -> Iterator[SparkCluster]:
     Raises:
         AssertionError: a part of it does not come up; with the end of its log.
     """
-    guard = subprocess.Popen([sys.executable, "-m", "streaming.testing.cluster_guard"], stdin=subprocess.PIPE)
+    # In a group of its own: what ends all of this process's group at once must not reach it.
+    guard = subprocess.Popen(
+        [sys.executable, "-m", "streaming.testing.cluster_guard"], stdin=subprocess.PIPE, process_group=0
+    )
     assert guard.stdin is not None
     cluster: SparkCluster | None = None
     try:
@@ -172,9 +173,9 @@ def spark_cluster(folder: Path, workers: int = 2) -> Iterator[SparkCluster]:
     finally:
         guard.stdin.close()
         guard.wait()
-        if cluster is not None:
+        if cluster is not None:  # whatever has become of the guard
             for each in (cluster.process, *(worker.process for worker in cluster.workers)):
-                each.wait()
+                _end_group(each)
 
 
 def _with_master(folder: Path, guard: subprocess.Popen[bytes]) -> SparkCluster:
@@ -221,6 +222,12 @@ def _started(
     return process
 
 
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, what: str) -> None:
     def is_up() -> bool:
         ended = process.poll() is not None
@@ -233,7 +240,7 @@ def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a cluster until somebody interrupts it; say under which address. Takes how many workers it has."""
+    """Run a cluster until somebody ends it; say under which address. Takes how many workers it has."""
     workers = int(arguments[0]) if arguments else 2
     with (
         suppress(KeyboardInterrupt),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from pyspark.sql import SparkSession
 
@@ -13,7 +15,7 @@ from schemas.spec import load_spec
 from streaming.batch.steps import BatchStep
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.settings import Settings
-from streaming.testing.drivers import Drivers
+from streaming.testing.drivers import Child, Drivers
 from streaming.testing.streams import published
 from tests.deployment import agent_pod
 from tests.integration.test_command_line import (
@@ -25,6 +27,7 @@ from tests.integration.test_command_line import (
     running,
     write_job,
 )
+from tests.sandbox import FLAGSTREAM
 
 
 def test_after_a_second_interrupt_the_next_run_repairs(
@@ -75,3 +78,25 @@ def test_a_pod_that_is_asked_to_end_finishes_its_batch_within_its_grace_period(
     (batch,) = reader.rows("batches", ["next_sequence", "alerts"]).to_pylist()
     assert 0 < batch["next_sequence"] == reader.rows("transactions", ["sequence"]).num_rows < 6_000
     assert batch["alerts"] == len(published(bootstrap, spec.alerts.topic)) > 0
+
+
+def test_a_benchmark_of_a_cluster_that_a_time_limit_ends_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM reaches it twice, as `timeout` sends it, and what it has started in its own group as well."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    sizes = ("--events", "100000", "--batch", "10000", "--entities", "10000")
+    child = Child([*FLAGSTREAM, "bench", "cluster", *sizes], start_new_session=True)
+    try:
+        child.wait_for(lambda line: line.startswith("bench-executors-1"), 4 * CHILD_SECONDS)
+        child.wait_for(lambda _: sum("  batch 1:" in line for line in child.said) > 1, CHILD_SECONDS)
+        started = psutil.Process(child.pid).children(recursive=True)
+        for _ in range(2):
+            os.killpg(child.pid, signal.SIGTERM)
+        child.communicate(timeout=CHILD_SECONDS)
+    finally:
+        child.kill()
+    assert child.returncode == 128 + signal.SIGTERM, "".join(child.said)
+    assert len(started) > 5
+    assert psutil.wait_procs(started, 10)[1] == []
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith("flagstream-")] == []

@@ -7,46 +7,44 @@ import re
 import runpy
 import signal
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import yaml
 from confluent_kafka import Producer
 
 from agent.model.child_environment import child_environment
+from schemas.contract import CONTRACTS
 from schemas.errors import FencedError
-from schemas.spec import AgentSpec, load_spec
-from streaming.definition.agent_definition import AgentDefinition
-from streaming.detection.checkpoints import newest
-from streaming.history.reconcile import reconcile
+from schemas.spec import load_spec
 from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.home.brokers import connection
 from streaming.home.placed_agent import PlacedAgent
-from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
-from streaming.kafka.source import last_planned
-from streaming.profiles.entity_buckets import BucketFacts
-from streaming.profiles.profile_kernels import ENTITY_PARTS, KIND_PARTS
-from streaming.run.executors import read_cluster
-from streaming.store.opening import folders_of
-from streaming.testing.drivers import Child, Drivers, wait_until
+from streaming.testing.drivers import Child, wait_until
 from streaming.testing.spark_cluster import SparkCluster, spark_cluster
-from streaming.testing.streams import Stream, folded_scores, published, stored, versions, write_spec
+from streaming.testing.streams import Stream, versions
+from tests.cluster_runs import (
+    SECONDS,
+    Live,
+    Run,
+    Topic,
+    executors_of,
+    has_unread,
+    on,
+    python_of,
+    standing_still,
+    state_of,
+)
 
 pytestmark = pytest.mark.timeout(600)
-PARTITIONS, SECONDS = 3, 150.0
+PARTITIONS = 3
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
-Topic = Callable[[str], str]
-# What two runs of their own cannot have in common: Spark's id of the query, and when something was done.
-OF_THE_RUN = {"query_id", "created_at", "alerted_at", "decided_at", "pins"}
 
 
 @pytest.fixture(scope="module")
@@ -57,51 +55,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkCluster]:
             yield up
     finally:
         del os.environ["KEY_OF_SOMEBODY"]
-
-
-@dataclass
-class Run:
-    """One agent over a topic, in a home of its own."""
-
-    folder: Path
-    bootstrap: str
-    sources: list[str]
-    topic: Topic
-
-    def __post_init__(self) -> None:
-        self.settings = Settings.load(self.folder / "home", {})
-        self.drivers = Drivers(self.settings, self.bootstrap)
-
-    def spec(self, records: int = 400, max_bytes: int = 64 << 20, **where: object) -> Path:
-        transactions = {
-            "contract": "simulator", "topics": self.sources, "max_records_per_batch": records,
-            "max_bytes_per_batch": max_bytes,
-        }  # fmt: skip
-        changes: dict[str, Any] = {"data_sources": {"transactions": transactions}, **where}
-        return write_spec(self.folder, lambda name: self.topic(f"{name}-{self.folder.name}"), **changes)
-
-    def until_idle(self, spec: Path) -> None:
-        assert self.drivers.run(spec) == 0, self.drivers.outputs[-1]
-
-    def table(self, name: str, order: str) -> pa.Table:
-        return stored(self.settings.lake("tester"), name, order)
-
-    def decided(self, name: str, order: str) -> pa.Table:
-        rows = self.table(name, order)
-        return rows.select([each for each in rows.schema.names if each not in OF_THE_RUN])
-
-    def assert_whole(self, spec: AgentSpec, stream: Stream) -> None:
-        """Everything is stored, scored and sent once, and decided anew without a difference."""
-        rows, alerts = self.table("transactions", "sequence"), self.table("alerts", "outbox_seq")
-        assert Counter(rows["transaction_id"].to_pylist()) == Counter(stream.sent_ids)
-        assert rows["sequence"].to_pylist() == list(range(rows.num_rows))
-        sent = [each["alert_id"] for each in published(self.bootstrap, spec.alerts.topic)]
-        assert sent == alerts["alert_id"].to_pylist()
-        assert len(set(sent)) == len(sent) > 3
-        assert set(folded_scores(spec, rows)) == set(alerts["transaction_id"].to_pylist())
-        found = reconcile(PlacedAgent(self.settings, spec), self.bootstrap, timedelta(hours=1))
-        assert found.differences == 0, found
-        assert run_replay(PlacedAgent(self.settings, spec), ReplaySpan()).differences == ()
 
 
 @pytest.fixture
@@ -122,10 +75,6 @@ def run(tmp_path: Path, bootstrap: str, topic: Topic, stream: Stream) -> Iterato
     yield begun
     for each in made:
         each.drivers.end()
-
-
-def on(cluster: SparkCluster, **more: object) -> dict[str, Any]:
-    return {"execution": "cluster", "cluster": {"master": cluster.master, "memory": "512m", **more}}
 
 
 def send_odd(stream: Stream) -> None:
@@ -175,24 +124,6 @@ def test_the_same_stream_gives_the_same_bits(
     away.assert_whole(load_spec(spec), stream)
 
 
-def state_of(run: Run, spec: Path) -> tuple[int, dict[str, dict[bytes, list[bytes]]]]:
-    """What the newest checkpoint knows, of entities by their ids, and as of which row."""
-    definition = AgentDefinition.of(load_spec(spec)).layout.definition
-    saved = newest(folders_of(run.settings.profiles("tester")), definition).snapshot
-    assert saved is not None
-    found = {}
-    for kind, part in saved.profiles.items():
-        bounds = pairwise(part.ids.offsets.tolist())
-        ids = [part.ids.data[start:stop].tobytes() for start, stop in bounds]
-        rows = range(len(ids))
-        found[kind] = {
-            ids[row]: [getattr(part.state, name)[row].tobytes() for name in ENTITY_PARTS] for row in rows
-        }
-        found[kind][b""] = [getattr(part.state, name).tobytes() for name in KIND_PARTS]
-    found["scores"] = {b"": [part.tobytes() for part in saved.histogram]}
-    return saved.next_sequence, found
-
-
 @pytest.mark.parametrize(("records", "buckets", "executors"), [(400, 5, 2), (150, 1, 1)])
 def test_buckets_give_the_same_bits(
     cluster: SparkCluster,
@@ -218,6 +149,55 @@ def test_buckets_give_the_same_bits(
         assert away.decided(name, order).equals(here.decided(name, order)), name
     assert state_of(away, spec) == state_of(here, plain)
     away.assert_whole(load_spec(spec), stream)
+
+
+# What has a memory of its own, or reads more than an event.
+EVERYTHING: dict[str, Any] = {
+    "profiles": {
+        "block_rows": 64,
+        "checkpoint_rows": 500,
+        "pairs": [["customer", "terminal"]],
+        "windows": {"customer": {"horizons": ["1h", "1d"], "lateness": "1h"}},
+    },
+    "detectors": {
+        "counterparties": {"enabled": True, "entities": ["customer", "terminal"]},
+        "habit": {"enabled": True},
+        "multivariate": {"enabled": True},
+    },
+    "rules": [{"name": "risky", "when": "merchant_risk > 0.9", "severity": "high", "reason": "a known one"}],
+}
+
+
+def with_merchants(folder: Path) -> str:
+    """Write the simulator's contract with a reference table beside it; returns its file."""
+    merchants = {"merchant_id": [f"m{each}" for each in range(61)], "risk": [each / 60 for each in range(61)]}
+    pq.write_table(pa.table(merchants), folder / "merchants.parquet")
+    reference = {
+        "path": str(folder / "merchants.parquet"),
+        "on": {"terminal": "merchant_id"},
+        "columns": {"merchant_risk": {"field": "risk", "type": "float"}},
+    }
+    known = yaml.safe_load((CONTRACTS / "simulator.yaml").read_text(encoding="utf-8"))
+    path = folder / "contract.yaml"
+    path.write_text(yaml.safe_dump({**known, "references": {"merchants": reference}}), encoding="utf-8")
+    return str(path)
+
+
+def test_every_detector_and_a_reference_give_the_same_bits_in_buckets(
+    cluster: SparkCluster, stream: Stream, run: Callable[[str], Run], tmp_path: Path
+) -> None:
+    here, away = run("local"), run("cluster")
+    for _ in range(3):
+        stream.send(250)
+    asked = {"contract": with_merchants(tmp_path), **EVERYTHING}
+    here.until_idle(here.spec(**asked))
+    away.until_idle(away.spec(**asked, **on(cluster, buckets=3)))
+    for name, order in (("transactions", "sequence"), ("alerts", "outbox_seq")):
+        assert away.decided(name, order).equals(here.decided(name, order)), name
+    assert away.table("alerts", "outbox_seq").num_rows > 20
+    assert "merchant_risk" in away.table("transactions", "sequence").schema.names
+    spec = load_spec(away.spec(**asked))
+    assert run_replay(PlacedAgent(away.settings, spec), ReplaySpan()).differences == ()
 
 
 @pytest.mark.timeout(900)
@@ -263,68 +243,6 @@ def test_whatever_dies_buckets_are_built_anew(
     last = one.spec()
     one.until_idle(last)
     one.assert_whole(load_spec(last), stream)
-
-
-class Live:
-    """An agent that runs on, and what it has closed."""
-
-    def __init__(self, run: Run, spec: Path, stream: Stream, **more: Any) -> None:
-        self._run, self._stream = run, stream
-        self.child: Child = run.drivers.start(spec, endless=True, **more)
-
-    @property
-    def file(self) -> Path:
-        return self._run.settings.health("tester")
-
-    def has_stored(self) -> bool:
-        assert self.child.poll() is None, "".join(self.child.said)
-        rows = self._run.table("batches", "batch_id")
-        return sum(rows["stored"].to_pylist()) == len(self._stream.sent_ids)
-
-    def sees(self, executors: int) -> None:
-        wait_until(lambda: read_cluster(self.file).executors == executors, SECONDS, f"{executors} executors")
-
-    def closes(self, count: int) -> None:
-        self._stream.send(count)
-        wait_until(self.has_stored, SECONDS, "a batch")
-
-    def plans(self, count: int) -> None:
-        """Send, and wait until Spark has planned a batch of it."""
-        checkpoint = self._run.settings.checkpoint("tester")
-        before = last_planned(checkpoint)
-        self._stream.send(count)
-        wait_until(lambda: last_planned(checkpoint) != before, SECONDS, "a plan")
-
-    def decides(self, count: int) -> None:
-        """Send, and wait until the driver stands still with the batch decided and not scored."""
-        self._stream.send(count)
-        process = psutil.Process(self.child.pid)
-        wait_until(lambda: bool(process.status() == psutil.STATUS_STOPPED), SECONDS, "a decided batch")
-
-    def goes_on(self) -> None:
-        self.child.send_signal(signal.SIGCONT)
-
-    def closes_decided(self) -> None:
-        wait_until(self.has_closed, SECONDS, "the batch")
-
-    def has_closed(self) -> bool:
-        """Whether all is stored and closed; what was sent may have come as several batches."""
-        if psutil.Process(self.child.pid).status() == psutil.STATUS_STOPPED:
-            self.goes_on()
-        return self.has_stored()
-
-    def buckets(self) -> BucketFacts:
-        found = read_cluster(self.file).buckets
-        assert found is not None
-        return found
-
-    def end(self) -> None:
-        self.child.send_signal(signal.SIGTERM)
-        assert self._run.drivers.outcome(self.child) == 0, self._run.drivers.outputs[-1]
-
-
-def executors_of(cluster: SparkCluster) -> list[int]:
-    return [pid for each in cluster.workers for pid in each.executors]
 
 
 def test_whatever_dies_everything_is_decided_once(
@@ -506,41 +424,6 @@ sys.meta_path.insert(0, Hanging())
 """
 
 
-@contextmanager
-def standing_still(processes: list[int]) -> Iterator[list[int]]:
-    """Have processes stand still for the length of a block; whoever lives then is ended."""
-    try:
-        for pid in processes:
-            os.kill(pid, signal.SIGSTOP)
-        yield processes
-    finally:
-        for pid in processes:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def python_of(cluster: SparkCluster) -> list[int]:
-    """The Python processes of executors that do their tasks, by their ids."""
-    daemons = [
-        child
-        for executor in executors_of(cluster)
-        for child in psutil.Process(executor).children()
-        if "pyspark.daemon" in child.cmdline()
-    ]
-    found = [each.pid for daemon in daemons for each in daemon.children()]
-    assert found
-    return found
-
-
-def has_unread(pid: int) -> bool:
-    """Whether a process was sent something that it has not taken yet."""
-    opened = {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
-    tables = [Path(f"/proc/net/{name}").read_text(encoding="ascii") for name in ("tcp", "tcp6")]
-    lines = [line.split() for table in tables for line in table.splitlines()]
-    sockets = [line for line in lines if line[0] != "sl" and f"socket:[{line[9]}]" in opened]
-    return any(int(line[4].partition(":")[2], 16) for line in sockets)
-
-
 def assert_no_keys(cluster: SparkCluster) -> None:
     """Neither workers nor executors, nor their Python processes, get more than programs need to run."""
     assert "KEY_OF_SOMEBODY" in os.environ
@@ -556,15 +439,16 @@ def assert_no_keys(cluster: SparkCluster) -> None:
         assert odd == set(), (process.cmdline(), odd)
 
 
-def test_a_cluster_ends_with_its_owner() -> None:
-    """By SIGKILL, which nobody can answer."""
-    child = Child([sys.executable, "-m", "streaming.testing.spark_cluster", "1"])
+@pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_cluster_ends_with_its_owner(ended_by: signal.Signals) -> None:
+    """By SIGKILL, which nobody can answer, and by what a time limit or a terminal sends to a whole group."""
+    child = Child([sys.executable, "-m", "streaming.testing.spark_cluster", "1"], start_new_session=True)
     try:
         child.wait_for(lambda line: line.startswith("spark://"))
         java = [each for each in psutil.Process(child.pid).children() if "java" in each.name()]
         assert len(java) == 2
     finally:
-        child.kill()
+        os.killpg(child.pid, ended_by)
         child.communicate(timeout=SECONDS)
     gone, alive = psutil.wait_procs(java, SECONDS)
     assert (len(gone), alive) == (2, [])

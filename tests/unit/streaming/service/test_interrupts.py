@@ -110,3 +110,15 @@ def test_a_command_that_is_told_to_end_leaves_by_its_own_way_out() -> None:
             left.append("what it has started was ended")
     assert (ended.value.code, len(left)) == (143, 1)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_command_that_is_told_twice_goes_its_way_out_to_the_end() -> None:
+    left = list[str]()
+    with pytest.raises(SystemExit) as ended, orderly_termination():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(10)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            left.append("what it has started was ended")
+    assert (ended.value.code, len(left)) == (143, 1)
