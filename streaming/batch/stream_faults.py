@@ -25,6 +25,7 @@ _HEAP_IS_FULL = re.compile(r"java\.lang\.OutOfMemoryError: (?:Java heap space|GC
 _PYTHON_IS_SILENT = re.compile(
     r"Python worker process terminated due to idle timeout \(timeout: \d+ seconds\)"
 )
+_PYTHON_IS_FULL = re.compile(r"^(?:[\w.]+\.)?(?:_Array|Arrow)?MemoryError\b")
 _PYTHON_HAS_ENDED = "Python worker exited unexpectedly (crashed)"
 _WHY = {
     52: "the heap of its JVM is full (exit code 52)",
@@ -36,7 +37,7 @@ _HIDDEN = re.compile(r"Not authorized to access topics: \[([^\],]+)")
 
 
 class ExecutorEndedError(RetryableError):
-    """A task has ended its executor, or the Python process in it, as often as Spark runs it."""
+    """A task has ended its executor, or had no memory in it, as often as Spark runs it."""
 
 
 class StopRequestedError(Exception):
@@ -91,6 +92,8 @@ def _end_of_a_task(line: str) -> str | None:
     silent, by_task = _PYTHON_IS_SILENT.search(line), _BY_TASKS.search(line)
     if silent is not None:
         return f"{silent[0]}, see cluster.task_timeout"
+    if _PYTHON_IS_FULL.match(line):
+        return "its Python process may not take more memory"
     if _PYTHON_HAS_ENDED in line:
         return "its Python process has ended, as one does whose machine has no memory left"
     code = None if by_task is None else _EXIT_CODE.search(by_task[1])

@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from schemas.errors import RetryableError
@@ -17,7 +19,7 @@ from schemas.spec import AgentSpec
 from streaming.batch.late_answers import LateAnswers
 from streaming.batch.pipeline import ClosedBatch
 from streaming.batch.runner import StreamRunner
-from streaming.batch.stream_faults import ExecutorEndedError
+from streaming.batch.stream_faults import ExecutorEndedError, as_project_error
 from streaming.batch.topic_watch import TopicWatch
 from streaming.delta.lake import Tenure
 from streaming.home.placed_agent import PlacedAgent
@@ -223,10 +225,19 @@ class _ServiceRun:
         except ExecutorEndedError as fault:
             self._may_take_more = False  # it may have ended over what a poll unpacked to
             self._ended.weigh(fault)
-        except (Py4JError, OSError) as fault:
-            if is_alive(session):
-                raise
-            raise RetryableError(self._jvm_has_ended(spec)) from fault
+        except (Py4JError, PySparkException, OSError) as fault:
+            if not is_alive(session):
+                raise RetryableError(self._jvm_has_ended(spec)) from fault
+            self._say(fault)
+
+    def _say(self, fault: Exception) -> NoReturn:
+        """Raise what Spark has raised beside a query, as where executors finish an open batch first."""
+        if isinstance(fault, OSError):
+            raise fault
+        said = as_project_error(fault, self._bootstrap)
+        if isinstance(said, ExecutorEndedError):
+            self._ended.weigh(said)
+        raise said from fault
 
     def _jvm_has_ended(self, spec: AgentSpec) -> str:
         """Say so; what was read when it ended is read again by fewer records at once."""

@@ -86,6 +86,12 @@ BY_IT = "caused by one of the running tasks) Reason: "
         (f"{OVER_A_TASK}{BY_IT}Command exited with code 52", "heap of its JVM is full"),
         (f"{OVER_A_TASK}{BY_IT}Command exited with code 137", "was killed"),
         ("x.y: java.lang.OutOfMemoryError: Java heap space", "heap of its JVM is full"),
+        ("MemoryError", "may not take more memory"),
+        ("pyarrow.lib.ArrowMemoryError: malloc of size 64 failed", "may not take more memory"),
+        (
+            "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 8.00 GiB",
+            "may not take more memory",
+        ),
         ("x.SparkException: Python worker exited unexpectedly (crashed)", "its Python process has ended"),
         (
             "Python worker process terminated due to idle timeout (timeout: 120 seconds)",
