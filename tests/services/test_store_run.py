@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from schemas.spec import AgentSpec, load_spec
+from schemas.spec import load_spec
 from streaming.batch.steps import BatchStep
-from streaming.history.replay_runs import ReplaySpan, run_replay
-from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.broker import ensure_topic
 from streaming.service.health import Condition, read_health
-from streaming.testing.drivers import DRIVER_SECONDS, Drivers, wait_until
+from streaming.testing.drivers import DRIVER_SECONDS, wait_until
 from streaming.testing.killable_driver import MID_PUBLISH
-from streaming.testing.stores import RunningStore
 from streaming.testing.streams import Stream, published, stored, write_spec
 from tests.crash_chain import LIVE, RULES, assert_nothing_lost_or_doubled, survive
 from tests.integration.test_command_line import (
@@ -28,9 +23,9 @@ from tests.integration.test_command_line import (
     has_read_events,
     running,
 )
+from tests.store_machines import TAKEOVER_SECONDS, Machines, replays
 
 pytestmark = pytest.mark.timeout(1200)  # a chain of nine drivers, each with a JVM of its own
-KEY = "a" * 32
 # After the first step of a batch, before the last one of its publishing, and after each of the others.
 CHAIN = [
     *((step.value, LIVE) for step in BatchStep if step not in (BatchStep.OPEN, BatchStep.PUBLISH)),
@@ -38,48 +33,6 @@ CHAIN = [
 ]
 # On Azure the store's answers differ, not the agent: the last two deaths are tried, with --whole-chain all.
 LINKS = {"gofakes3": len(CHAIN), "azurite": 2}
-TAKEOVER_SECONDS = 1.0
-
-
-class Machines:
-    """Machines that know where the lake is and how to get in; each has a home of its own."""
-
-    def __init__(self, folder: Path, bootstrap: str) -> None:
-        self._folder, self._bootstrap = folder, bootstrap
-        self._known: dict[int, tuple[Settings, Drivers]] = {}
-
-    def __call__(self, number: int) -> tuple[Settings, Drivers]:
-        if number not in self._known:
-            settings = Settings.load(self._folder / f"machine-{number}", os.environ)
-            self._known[number] = settings, Drivers(settings, self._bootstrap)
-        return self._known[number]
-
-    def end(self) -> None:
-        for _, drivers in self._known.values():
-            drivers.end()
-
-    def hold_nothing_that_counts(self) -> None:
-        homes = [settings.home for settings, _ in self._known.values() if settings.home.is_dir()]
-        for home in homes:
-            kept = {path.name for path in home.iterdir()}
-            assert not kept & {"lake", "profiles", "models", "audit", "keys"}, kept
-
-
-@pytest.fixture
-def machines(
-    store: RunningStore, bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Machines]:
-    monkeypatch.setenv("FLAGSTREAM_STORE", str(store.place))
-    monkeypatch.setenv("FLAGSTREAM_AUDIT_KEY", KEY)
-    made = Machines(tmp_path, bootstrap)
-    yield made
-    made.end()
-
-
-def replays(settings: Settings, spec: AgentSpec, rows: int) -> None:
-    found = run_replay(PlacedAgent(settings, spec), ReplaySpan())
-    assert (found.differences, found.rows) == ((), rows)
-    assert found.alerts > 0
 
 
 @pytest.fixture
