@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from schemas.errors import ConfigurationError
 from streaming.batch.backfill_mark import newest_decision
+from streaming.delta.lake_reader import AgentLake, LakeReader
 from streaming.delta.log_files import LOG
 from streaming.home.placed_agent import PlacedAgent
+from streaming.store.place import Place
 
 
 def check_none_left(agent: PlacedAgent) -> None:
@@ -15,7 +17,8 @@ def check_none_left(agent: PlacedAgent) -> None:
         ConfigurationError: the home holds one, and there is none at the new place.
     """
     left = agent.settings.home / "lake" / agent.name
-    is_there = (left / agent.spec.tables.transactions / LOG).is_dir()
+    transactions = LakeReader.of(AgentLake(Place.local(left), agent.spec)).place("transactions")
+    is_there = (transactions.path / LOG).is_dir()
     if not is_there or agent.lake.uri == str(left) or newest_decision(agent) is not None:
         return
     raise ConfigurationError(
