@@ -516,7 +516,9 @@ def test_a_contract_and_a_sample_in_the_wrong_order_are_told_apart(
         assert str(done.exception) == said
 
 
-@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+@pytest.mark.parametrize(
+    "umask", [0o027, *(pytest.param(each, marks=pytest.mark.long) for each in (0o022, 0o077))]
+)
 def test_a_draft_has_the_rights_that_its_user_gives_new_files(tmp_path: Path, umask: int) -> None:
     """Its process keeps what an agent writes to its user; a draft is for colleagues, and holds no secret."""
     sample = tmp_path / "sample.jsonl"

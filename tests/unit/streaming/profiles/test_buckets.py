@@ -133,6 +133,7 @@ def batch(start: int, stop: int) -> tuple[pa.Table, pa.Table]:
     )
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.integers(0, 2**32),

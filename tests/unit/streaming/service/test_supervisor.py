@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from schemas.errors import (
     MachineError,
     RetryableError,
 )
+from streaming.service import supervisor
 from streaming.service.health import ActiveCondition, Condition, Health
 from streaming.service.supervisor import Need, Supervisor
 
@@ -35,6 +37,12 @@ LASTING: list[tuple[Fault, int]] = [
     (lambda: DataLossError("records were dropped"), 5),
     (lambda: MachineError("no java found"), 3),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_to_collect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search for cycles after each of a thousand faults would look through all that the tests have made."""
+    monkeypatch.setattr(supervisor, "gc", SimpleNamespace(collect=lambda: 0))
 
 
 class Clock(threading.Event):
