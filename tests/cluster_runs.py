@@ -138,10 +138,18 @@ class Live:
         wait_until(lambda: last_planned(checkpoint) != before, SECONDS, "a plan")
 
     def decides(self, count: int) -> None:
-        """Send, and wait until the driver stands still with the batch decided and not scored."""
+        """Send, and wait until the driver stands still with all of it decided, the last batch not scored."""
         self._stream.send(count)
-        process = psutil.Process(self.child.pid)
-        wait_until(lambda: bool(process.status() == psutil.STATUS_STOPPED), SECONDS, "a decided batch")
+        wait_until(self.has_decided, SECONDS, "a decided batch")
+
+    def has_decided(self) -> bool:
+        """Whether it stands still and all is stored; what was sent may come after a batch without records."""
+        if psutil.Process(self.child.pid).status() != psutil.STATUS_STOPPED:
+            return False
+        if self._run.table("transactions", "sequence").num_rows == len(self._stream.sent_ids):
+            return True
+        self.goes_on()
+        return False
 
     def goes_on(self) -> None:
         self.child.send_signal(signal.SIGCONT)
