@@ -143,7 +143,12 @@ def spec_asyncapi() -> None:
 
 @labels_app.command("import")
 def labels_import(
-    file: Annotated[Path, typer.Argument(help="A file or folder of CSV, JSON or Parquet, or a Delta table.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A file or folder of CSV, JSON or Parquet, or a Delta table, also by its URI in a store."
+        ),
+    ],
     spec: SpecName = "card-fraud",
     home: Home = DEFAULT_HOME,
     by: Annotated[str, typer.Option(help="Who decided, where no column says.")] = "unknown",

@@ -19,7 +19,10 @@ from streaming.cli.options import (
 
 contract_app = typer.Typer(no_args_is_help=True, help="Draft contracts from samples, and try them.")
 
-Sample = Annotated[Path | None, typer.Argument(help="A file or folder of events, or a Delta table.")]
+Sample = Annotated[
+    Path | None,
+    typer.Argument(help="A file or folder of events, or a Delta table, also by its URI in a store."),
+]
 File = Annotated[Path | None, typer.Option("--file", help="The same by an option.")]
 Topic = Annotated[str | None, typer.Option("--topic", help="A topic of events.")]
 Records = Annotated[

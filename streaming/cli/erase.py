@@ -23,7 +23,8 @@ def erase(
     """Erase an entity: in all tables, snapshots and checkpoints a random token takes the place of its id.
 
     Its texts and raw records are removed; amounts and times stay, so that scores, counts and replays do. The
-    agent must not run. An erasure that was interrupted is finished by the same command. It cannot be undone.
+    agent must not run. An erasure that was interrupted is finished by the same command. The policy
+    of the spec must allow it (`erasure: true`), since it cannot be undone.
 
     Example: `flagstream erase --entity customer=c42 --why "asked for it by letter" --spec my-agent.yaml`
     """

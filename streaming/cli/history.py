@@ -27,7 +27,10 @@ Name = Annotated[str, typer.Argument(help="Letters, digits, dots, dashes and und
 
 def backfill(
     source: Annotated[
-        Path, typer.Argument(help="A file or folder of CSV, JSON or Parquet, or a Delta table.")
+        Path,
+        typer.Argument(
+            help="A file or folder of CSV, JSON or Parquet, or a Delta table, also by its URI in a store."
+        ),
     ],
     spec: SpecName = "card-fraud",
     home: Home = DEFAULT_HOME,

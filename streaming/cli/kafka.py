@@ -48,7 +48,12 @@ def simulate(
 
 
 def produce(
-    file: Annotated[Path, typer.Argument(help="A file or folder of CSV, JSON or Parquet, or a Delta table.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A file or folder of CSV, JSON or Parquet, or a Delta table, also by its URI in a store."
+        ),
+    ],
     contract: Annotated[str, typer.Option(help="Contract file, or the name of a shipped contract.")],
     home: Home = DEFAULT_HOME,
     topic: Annotated[str | None, typer.Option(help="Topic; the contract's name unless given.")] = None,

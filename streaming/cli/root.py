@@ -122,7 +122,9 @@ def doctor(
     home: Home = DEFAULT_HOME,
     spec: Annotated[
         str | None,
-        typer.Option(help="An agent whose rights on Kafka are checked, too: a spec file, or a name."),
+        typer.Option(
+            help="An agent whose rights on Kafka, keys, store and cluster are tried: a spec file, or a name."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

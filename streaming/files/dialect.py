@@ -7,7 +7,6 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -21,7 +20,7 @@ DecimalSign = Literal[".", ","]
 
 _SAMPLE_BYTES = 1 << 18
 _SAMPLE_ROWS = 500
-_ANY_LENGTH = (1 << 31) - 1
+csv.field_size_limit((1 << 31) - 1)  # Arrow has read cells that Python's reader would refuse
 _USUAL = (",", ";", "\t", "|")
 _NEVER = frozenset("\0\r\n\"'_-./\\()[]{}@?!%&*+<>=")
 _NAMES = {"\t": "tab", " ": "blank"}
@@ -120,7 +119,7 @@ class Dialect:
 
     def rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
         """Read the rows below the heading, each with the line that it begins in; blank ones are left out."""
-        with open_bytes(path) as file, _cells_of_any_length():
+        with open_bytes(path) as file:
             text = io.TextIOWrapper(file, self.encoding.codec, errors="replace", newline="")
             for _ in range(self.before):
                 text.readline()
@@ -135,7 +134,7 @@ class Dialect:
 
     def never_closed(self, path: Path) -> int | None:
         """Return the line of the row in which a quote is opened that nothing closes, None without one."""
-        with open_bytes(path) as file, _cells_of_any_length():
+        with open_bytes(path) as file:
             text = io.TextIOWrapper(file, self.encoding.codec, errors="replace", newline="")
             for _ in range(self.before):
                 text.readline()
@@ -149,16 +148,6 @@ class Dialect:
                     if "end of data" in str(fault):
                         return line + self.before + 1
                 line = reader.line_num
-
-
-@contextmanager
-def _cells_of_any_length() -> Iterator[None]:
-    """Python's reader refuses cells that Arrow's has read."""
-    before = csv.field_size_limit(_ANY_LENGTH)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
 
 
 def dialect_of(

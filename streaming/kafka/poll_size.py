@@ -12,7 +12,7 @@ FEW_AT_ONCE, MANY_AT_ONCE = 128, 4096
 _POLL_BYTES = 8 << 20  # that a poll may unpack to, as far as a stream has shown
 _WORTH_IT = 4  # times as many at once: a query begins anew for it
 _ENOUGH = 100_000  # records of a batch that shows what a stream is like
-SAMPLE = 1_000  # of the newest records that wait
+SAMPLE = 1_000  # of the records that wait, the first of each partition
 _FETCH_BYTES = 256  # for each record of a poll; what is fetched beyond a poll is thrown away
 
 

@@ -57,7 +57,7 @@ def check_machine(settings: Settings, spec: AgentSpec | None = None) -> list[Che
 
     Args:
         settings: what a run would go by.
-        spec: of an agent whose rights on Kafka are checked, too.
+        spec: of an agent whose rights on Kafka, keys and cluster are checked, too.
     """
     limits = machine_limits()
     return [
