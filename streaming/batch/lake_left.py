@@ -17,10 +17,13 @@ def check_none_left(agent: PlacedAgent) -> None:
         ConfigurationError: the home holds one, and there is none at the new place.
     """
     left = agent.settings.home / "lake" / agent.name
-    transactions = LakeReader.of(AgentLake(Place.local(left), agent.spec)).place("transactions")
+    former = AgentLake(Place.local(left), agent.spec)
+    transactions = LakeReader.of(former).place("transactions")
     is_there = (transactions.path / LOG).is_dir()
     if not is_there or agent.lake.uri == str(left) or newest_decision(agent) is not None:
         return
+    if newest_decision(former) is None and not LakeReader.of(former).count("labels"):
+        return  # an agent was started there, and nothing has come
     raise ConfigurationError(
         f"it holds no lake of this agent yet, and the home does, {left}, which nobody has moved: copy it as "
         "docs/stores.md says, or move it aside to begin anew",

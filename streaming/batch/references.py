@@ -23,6 +23,7 @@ from schemas.errors import ConfigurationError, FlagstreamError, MachineError, ne
 from schemas.event_columns import REFERENCE_AMOUNT
 from schemas.references import RATE, ExchangeRates, ReferenceTable
 from streaming.batch.conversion import MissingRates, converted
+from streaming.delta.remote_log import entry_tag
 from streaming.delta.table_versions import change_mark
 from streaming.files.delta_table import DeltaTableRows
 from streaming.files.headers import Header
@@ -224,7 +225,9 @@ def _place(path: str) -> Place:
 
 def _states(path: Path) -> tuple[object, ...]:
     if is_delta(path):
-        return change_mark(source_place(path))
+        place, mark = source_place(path), change_mark(source_place(path))
+        # A table that was made anew may have as many entries as the one before.
+        return mark if place.is_local else (*mark, entry_tag(place, mark[0] - 1))
     if not path.exists() and source_place(path).is_local:
         raise ConfigurationError("no such reference table", where=str(path))
     states = ((each.path, each.path.stat()) for each in data_files(path))

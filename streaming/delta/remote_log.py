@@ -58,6 +58,16 @@ def read_log_file(table: Place, name: str) -> bytes | None:
         return None
 
 
+def entry_tag(table: Place, version: int) -> str | None:
+    """Return what tells a log entry from another in its place, None where there is none; see newest_entry."""
+    place = entry_place(table, version)
+    try:
+        with store_faults(place):
+            return obstore.head(client_of(place), key_of(place))["e_tag"]
+    except FileNotFoundError:
+        return None
+
+
 def remote_checkpoint(table: Place) -> int:
     """Return the version of the newest checkpoint, -1 for none; see newest_entry."""
     return checkpoint_in(read_log_file(table, POINTER))

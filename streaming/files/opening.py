@@ -38,6 +38,7 @@ _COMPRESSED = (".gz", ".gzip", ".zst", ".zstd", ".bz2")
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
 _URI = re.compile(r"(?:^|/)[A-Za-z][A-Za-z0-9+.-]+:/")
 _IN_STORE = re.compile(r"(?:^|/)(s3[an]?|az|azure|abfss?|adl|gs|gcs):/+(.+)$")
+_LOGIN = re.compile(r"(?<=:/).*:.*@")
 _FROM_FOLDERS = (
     "of a store Delta tables alone are read, and there is none; files are read from folders of this machine: "
     "copy it here, or mount its store"
@@ -82,9 +83,14 @@ def source_place(path: Path) -> Place:
     found = _IN_STORE.search(str(path))
     if found is None:
         return Place.local(path)
-    place = Place.parse(f"{found[1]}://{found[2]}", str(path))
+    place = Place.parse(f"{found[1]}://{found[2]}", _without_login(path))
     check_endpoints(place, os.environ)
     return replace(place, options=DEFAULTS)
+
+
+def _without_login(path: Path) -> str:
+    """Return a URI as it may be shown: whoever put a login or a signed query into it finds it by the rest."""
+    return _LOGIN.sub("…@", str(path).partition("?")[0])
 
 
 def is_delta(path: Path) -> bool:
@@ -108,7 +114,7 @@ def data_files(path: Path) -> list[DataFile]:
             elsewhere which of the files count.
     """
     if _URI.search(str(path)) is not None and not path.exists():
-        raise ConfigurationError(_FROM_FOLDERS, where=str(path))
+        raise ConfigurationError(_FROM_FOLDERS, where=_without_login(path))
     _check_no_log_above(path)
     if path.is_file():
         return [DataFile(path, kind_of(path))]

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from schemas.counts import count_of
 from schemas.errors import MachineError
-from schemas.instants import MICRO, Clock, earlier, micros_of, utc_now
+from schemas.instants import MICRO, Clock, earlier, later, micros_of, utc_now
 from schemas.lake_tables import Table
 from schemas.spec import AgentSpec
 from schemas.tables import RECORDED_AT
@@ -99,7 +99,7 @@ class RetentionKeeper:
         seen, clock = self._witness(), self._clock()
         if seen is None:
             return {}
-        self._now = min(clock, seen + AHEAD)
+        self._now = min(clock, later(seen, AHEAD))
         removed, faults = dict[str, int](), list[Exception]()
         for table, age in self._spec.retention.by_table.items():
             try:

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from schemas.instants import moment_of
 from streaming.arrays.median_clock import WINDOW
+from streaming.batch.queries import BACKFILL
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.placed_agent import PlacedAgent
 from streaming.store.object_files import ObjectFiles
@@ -21,7 +22,8 @@ def witnessed(agent: PlacedAgent) -> datetime | None:
 
     A store notes when the record was written of who runs an agent, which moves every few seconds. In a
     folder it is Kafka's time of the newest payments, which brokers or senders have set: half of the last 64
-    were noted then or before, so that no single sender moves it ahead.
+    were noted then or before, so that no single sender moves it ahead. History that a backfill loaded is
+    dated by its own times and witnesses nothing.
 
     Raises:
         ConfigurationError: the store does not admit this process.
@@ -38,7 +40,8 @@ def _noted_by_kafka(reader: LakeReader) -> datetime | None:
     newest = None if transactions is None else transactions.maximum("sequence")
     if transactions is None or newest is None:
         return None
-    rows = transactions.read("sequence", newest + 1 - WINDOW, columns=["kafka_timestamp"])
+    rows = transactions.read("sequence", newest + 1 - WINDOW, columns=["kafka_timestamp", "query_id"])
+    rows = rows.filter(pc.invert(pc.starts_with(rows["query_id"], BACKFILL)))
     times = rows["kafka_timestamp"].drop_null().cast("int64")
     median = pc.quantile(times, 0.5, interpolation="lower")[0].as_py()
     return None if median is None else moment_of(median)

@@ -46,8 +46,8 @@ _VARIABLES = ("AWS_", "AZURE_", "AZURITE_")
 
 
 def key_of(place: Place) -> str:
-    """Return what a store calls a place, relative to its bucket or container."""
-    return urlsplit(place.uri).path.strip("/")
+    """Return what a store calls a place, relative to its bucket or container; any character may be in it."""
+    return place.uri.partition("://")[2].partition("/")[2].strip("/")
 
 
 def name_in(place: Place, key: str) -> str:

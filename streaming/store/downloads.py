@@ -27,11 +27,16 @@ def download(place: Place, size: int, path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     client, key, step = client_of(place), key_of(place), PART_BYTES * AT_ONCE
-    with path.open("wb") as file, store_faults(place):
+    with path.open("wb") as file:
         for first in range(0, size, step):
             starts = list(range(first, min(first + step, size), PART_BYTES))
             ends = [min(start + PART_BYTES, size) for start in starts]
-            for part in obstore.get_ranges(client, key, starts=starts, ends=ends, coalesce=0):
+            try:
+                with store_faults(place):
+                    parts = obstore.get_ranges(client, key, starts=starts, ends=ends, coalesce=0)
+            except FileNotFoundError:  # the library's own words are the store's whole answer
+                raise FileNotFoundError(f"{place} is missing") from None
+            for part in parts:
                 file.write(part)
         if file.tell() != size:
             raise FileNotFoundError(f"{place} is not what was written: {file.tell()} bytes")

@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import obstore
 import pyarrow as pa
@@ -30,7 +31,7 @@ from streaming.store.place import Place
 from streaming.testing.live_lake import CONTRACT, agent, events, without_broker
 from streaming.testing.spoiled_store import SpoiledStore, refused
 from streaming.testing.stores import RunningStore
-from tests.hand_made_delta import HandMadeTable, column
+from tests.hand_made_delta import HandMadeTable, column, deletion_vector, features
 from tests.unit.old_lake import FIXTURES
 from tests.unit.streaming.batch.test_references import contract, decoded, table_of
 
@@ -92,6 +93,11 @@ def test_what_is_not_read_is_refused_with_the_place_in_the_store(store: RunningS
     obstore.delete(client_of(data), key_of(data))
     with pytest.raises(ConfigurationError, match=r"s3://.*\.parquet is missing\. It was vacuumed"):
         DeltaTableRows(missing)
+    gone = DeltaTableRows(copied(tables / "multi", store.place / "gone"))
+    data = gone._files[0].place
+    obstore.delete(client_of(data), key_of(data))
+    with pytest.raises(ConfigurationError, match=r"\.parquet: cannot be read: s3://.*\.parquet is missing$"):
+        gone.whole()
     with pytest.raises(ConfigurationError, match="of a store Delta tables alone are read"):
         open_events(Path(str(store.place / "nothing")), CONTRACT)
     with pytest.raises(ConfigurationError, match="gs:// is not supported"):
@@ -113,6 +119,23 @@ def test_a_clone_reads_where_its_files_lie(store: RunningStore, tmp_path: Path) 
     outside.commit(outside.declare([column("id", "long")]), added)
     with pytest.raises(ConfigurationError, match="only files in stores are read"):
         DeltaTableRows(copied(outside.path, store.place / "outside"))
+
+
+@in_gofakes3
+@pytest.mark.parametrize("name", ["at=10%3A30/a.parquet", "a#b.parquet", "a?b.parquet", "[a] ü.parquet"])
+def test_a_file_is_read_whatever_is_in_its_name(store: RunningStore, tmp_path: Path, name: str) -> None:
+    table = HandMadeTable(tmp_path / "table", features("deletionVectors"))
+    rows = pa.table({"id": pa.array([1, 2, 3], pa.int64())})
+    added = table.add(name, rows, deletionVector=deletion_vector([0]))
+    added["add"]["path"] = quote(name)
+    table.commit(table.declare([column("id", "long")]), added)
+    there = copied(table.path, store.place / "table")
+    assert DeltaTableRows(there).whole().equals(rows.slice(1))
+    clone, taken = HandMadeTable(tmp_path / "clone"), dict(added["add"])
+    del taken["deletionVector"]
+    taken["path"] = f"{store.place}/table/{quote(name)}"
+    clone.commit(clone.declare([column("id", "long")]), {"add": taken})
+    assert DeltaTableRows(copied(clone.path, store.place / "clone")).whole().equals(rows)
 
 
 @however_spelt
@@ -164,6 +187,23 @@ def test_a_reference_in_a_store_is_read_anew_and_stays_in_force_while_the_store_
     now[0] = 93.0
     references.renew()
     assert not health.active
+
+
+@however_spelt
+def test_a_reference_that_is_made_anew_in_a_store_is_read_anew(store: RunningStore, tmp_path: Path) -> None:
+    now, place = [0.0], store.place / "merchants"
+    for name, risk in (("before", 0.25), ("after", 0.5)):
+        write_deltalake(tmp_path / name, table_of([("m1", 0, risk)]))
+    references = References(contract(copied(tmp_path / "before", place)), clock=lambda: now[0])
+    asked = decoded([("m1", 3.0)])
+    assert references.join(asked)["merchant_risk"].to_pylist() == [0.25]
+    for path in (each for each in (tmp_path / "before").rglob("*") if each.is_file()):
+        file = place / path.relative_to(tmp_path / "before").as_posix()
+        obstore.delete(client_of(file), key_of(file))
+    copied(tmp_path / "after", place)
+    now[0] = 31.0
+    references.renew()
+    assert references.join(asked)["merchant_risk"].to_pylist() == [0.5]
 
 
 @in_gofakes3

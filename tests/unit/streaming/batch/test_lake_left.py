@@ -26,6 +26,8 @@ def test_a_lake_that_was_left_in_the_home_is_named_before_another_is_begun(
     home, elsewhere = tmp_path / "home", {"FLAGSTREAM_STORE": str(tmp_path / "store")}
     before, moved = (PlacedAgent(Settings.load(home, given), agent()) for given in ({}, elsewhere))
     check_none_left(moved)
+    run_live(before, [])
+    check_none_left(moved)
     run_live(before, events(20))
     check_none_left(before)
     with pytest.raises(ConfigurationError, match=TOLD):

@@ -453,3 +453,12 @@ def test_whatever_a_log_says_it_is_read_or_refused(
     written.write_text("".join(json.dumps(action) + "\n" for action in actions), "utf-8")
     with suppress(ConfigurationError):
         DeltaTableRows(path).whole()
+
+
+def test_what_a_writer_moves_away_meanwhile_stops_no_reader(tmp_path: Path) -> None:
+    table = HandMadeTable(tmp_path / "table")
+    added = table.add("a.parquet", numbered(1, 2))
+    entry = table.commit(table.declare([column("id", "long")]), added)
+    # Listed, and gone before it is read.
+    (entry.parent / ".00000000000000000001.json.tmp").symlink_to(tmp_path / "gone")
+    assert DeltaTableRows(table.path).count() == 2

@@ -294,3 +294,18 @@ def test_a_field_below_what_is_no_object_says_so(tmp_path: Path) -> None:
     path.write_text(json.dumps(event), encoding="utf-8")
     with pytest.raises(ConfigurationError, match="lies in something that is no object"):
         list(open_events(path, contract()).keyed())
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://AKIA:hidden@bucket/table",
+        "s3://AKIA:hid/den@bucket/table",
+        "az://container/table?sv=2022&sig=hidden",
+        "https://account.blob.core.windows.net/container/table?sv=2022&sig=hidden",
+    ],
+)
+def test_a_login_in_a_uri_is_not_repeated(uri: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"bucket|container") as refused:
+        open_events(Path(uri), load_contract("simulator"))
+    assert "hid" not in str(refused.value)

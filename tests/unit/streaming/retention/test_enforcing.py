@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -52,6 +53,15 @@ class Kept:
         ]
         self.write("quarantine", QUARANTINE, rows)
         self.write("duplicates", DUPLICATES, rows)
+
+    def stores(self, payments: Iterable[tuple[str, datetime]]) -> None:
+        """Have payments of some queries, as Kafka has dated them, be all that there are."""
+        rows = [
+            {"sequence": number, "query_id": query, "kafka_timestamp": at}
+            for number, (query, at) in enumerate(payments)
+        ]
+        fields = [QUARANTINE.field("query_id"), QUARANTINE.field("kafka_timestamp")]
+        self.write("transactions", pa.schema([("sequence", pa.int64()), *fields]), rows, mode="overwrite")
 
     def write(self, table: str, schema: pa.Schema, rows: list[dict[str, Any]], **more: Any) -> None:
         place = self.reader.place(table)
@@ -189,6 +199,11 @@ def test_a_clock_is_ahead_of_the_others_for_a_week_before_it_is_said(kept: Kept)
     assert idle.enforce() == {}, "nothing has become too old meanwhile"
 
 
+def test_a_witness_at_the_end_of_all_time_stops_nothing(kept: Kept) -> None:
+    last = datetime.max.replace(tzinfo=UTC)
+    assert kept.keeper(NOW, witness=last).enforce() == {"quarantine": 2, "duplicates": 2}
+
+
 def test_without_another_clock_nothing_leaves(kept: Kept) -> None:
     alone = RetentionKeeper(kept.settings, kept.in_force, lambda: NOW)
     assert alone.enforce() == {}
@@ -197,15 +212,20 @@ def test_without_another_clock_nothing_leaves(kept: Kept) -> None:
 
 def test_kafka_s_times_of_the_newest_payments_say_what_time_it_is(kept: Kept) -> None:
     noted = [*[LONG_AGO] * 100, *[NOW - AHEAD] * 33, *[NOW + timedelta(days=3650)] * 31]
-    rows = [{"sequence": number, "kafka_timestamp": at} for number, at in enumerate(noted)]
-    kept.write(
-        "transactions", pa.schema([("sequence", pa.int64()), QUARANTINE.field("kafka_timestamp")]), rows
-    )
+    kept.stores(("live", at) for at in noted)
     assert witnessed(PlacedAgent(kept.settings, agent())) == NOW - AHEAD
     alone = RetentionKeeper(kept.settings, kept.in_force, lambda: NOW + timedelta(days=3650))
     with pytest.raises(MachineError, match="noted nothing after 2026-05-25"):
         alone.enforce()
     assert kept.offsets("quarantine") == [2, 3, 4]
+
+
+def test_loaded_history_says_of_no_day_that_it_has_come(kept: Kept) -> None:
+    history = [("backfill-1", NOW + timedelta(days=3650))] * 100
+    kept.stores(history)
+    assert witnessed(PlacedAgent(kept.settings, agent())) is None
+    kept.stores([*history, ("live", NOW)])
+    assert witnessed(PlacedAgent(kept.settings, agent())) == NOW
 
 
 def test_what_another_keeper_has_removed_meanwhile_stays_counted(
