@@ -112,16 +112,12 @@ def _table_size(count: int) -> int:
     return max(_SMALLEST_TABLE, 1 << (2 * count - 1).bit_length()) if count else _SMALLEST_TABLE
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
 def _dictionary(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, pa.Array]:
-    texts = column if _is_text(column.type) else column.cast(pa.large_string())
-    encoded = texts.dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.unify_dictionaries().combine_chunks()
-    return encoded.indices, encoded.dictionary.cast(pa.large_string())
+    texts = column.cast(pa.large_string())
+    # In one piece: of several Arrow gives each the whole dictionary, and to unify them reads all of these.
+    whole = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    encoded = whole.dictionary_encode()
+    return encoded.indices, encoded.dictionary
 
 
 def _utf8(array: pa.Array) -> Ids:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
@@ -53,6 +55,21 @@ def test_equal_codes_mean_equal_ids_across_chunks_and_nulls_have_none() -> None:
     index = EntityIndex()
     column = pa.chunked_array([["a", None], [], ["b", "a"], ["é", "b"]], pa.string())
     assert index.encode(column).codes.tolist() == [0, -1, 1, 0, 2, 1]
+
+
+def test_a_column_in_many_pieces_costs_little_more_than_one_in_a_piece() -> None:
+    """What is decoded comes in a piece per block, and each of them once cost as much as the whole column."""
+    index, pieces = EntityIndex(), 100
+    whole = pa.chunked_array([pa.array([f"payment-{number}" for number in range(pieces * 1_000)])])
+    parted = pa.chunked_array([whole.chunk(0).slice(each * 1_000, 1_000) for each in range(pieces)])
+    index.encode(whole.slice(0, 10))
+    seconds = []
+    for column in (whole, parted):
+        began = time.process_time()
+        encoded = index.encode(column)
+        seconds.append(time.process_time() - began)
+        assert encoded.codes.tolist() == list(range(len(column)))
+    assert seconds[1] < 10 * seconds[0] + 0.1
 
 
 def test_numbers_and_dictionaries_are_taken_as_text() -> None:
