@@ -66,12 +66,13 @@ class SpendingBudget:
         clock: current time, timezone-aware; by default one that goes on where the machine's is set back.
 
     Attributes:
-        refusals: how many calls did not fit.
+        refusals: how many calls did not fit, by the window that they did not fit into: `minute`, or `day`,
+            also where neither had room.
     """
 
     def __init__(self, limits: Budget, clock: Clock | None = None) -> None:
         self._clock, self._lock = clock or SteadyClock(), threading.Lock()
-        self._newest, self.refusals = self._clock(), 0
+        self._newest, self.refusals = self._clock(), {"minute": 0, "day": 0}
         self._day = _Window(_DAY_SECONDS, limits.tokens_per_day, limits.usd_per_day)
         self._minute = _Window(_MINUTE_SECONDS, limits.tokens_per_minute, limits.usd_per_minute)
 
@@ -85,8 +86,9 @@ class SpendingBudget:
         """Set tokens and money aside for a call; None when they do not fit into the minute or the day."""
         with self._lock:
             moment = self._move_on()
-            if not all(window.admits(tokens, usd) for window in self._windows):
-                self.refusals += 1
+            full = [name for name, each in self._named.items() if not each.admits(tokens, usd)]
+            if full:
+                self.refusals[full[-1]] += 1
                 return None
             self._spend(moment, tokens, usd)
             return Booking(moment, tokens, usd)
@@ -108,19 +110,18 @@ class SpendingBudget:
         """Return which share of each limit is used: of `minute` and `day`, in `tokens` and `usd`."""
         with self._lock:
             self._move_on()
-            named = {"minute": self._minute, "day": self._day}
-            return {(name, unit): share for name, each in named.items() for unit, share in each.used()}
+            return {(name, unit): share for name, each in self._named.items() for unit, share in each.used()}
 
     @property
-    def _windows(self) -> tuple[_Window, _Window]:
-        return self._day, self._minute
+    def _named(self) -> dict[str, _Window]:
+        return {"minute": self._minute, "day": self._day}
 
     def _move_on(self) -> datetime:
         self._newest = max(self._newest, self._clock())
-        for window in self._windows:
+        for window in self._named.values():
             window.move_to(self._newest)
         return self._newest
 
     def _spend(self, moment: datetime, tokens: int, usd: float) -> None:
-        for window in self._windows:
+        for window in self._named.values():
             window.spend(moment, tokens, usd)

@@ -135,8 +135,8 @@ MODEL = (
     Panel(
         "Over budget",
         "cps",
-        ((rate_of("model_budget_refusals_total"), "{{agent}}"),),
-        "Requests that did not fit.",
+        ((rate_of("model_budget_refusals_total", "window"), "{{window}}"),),
+        "Requests a second that did not fit, by the window that is spent.",
     ),
     Panel(
         "Degraded",

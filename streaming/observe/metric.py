@@ -52,7 +52,8 @@ class KnownValues:
 
     def of(self, value: object) -> str:
         """Return a value as the label has it."""
-        text = str(value)[:_MOST_CHARACTERS] or "none"
+        # Half a surrogate pair, as JSON may hold one, would be the end of every scrape.
+        text = str(value)[:_MOST_CHARACTERS].encode("utf-8", "replace").decode() or "none"
         if text in self._known:
             return text
         with self._lock:

@@ -137,7 +137,11 @@ class ModelMetrics:
             "window",
             "unit",
         )
-        self.over_budget = count("model_budget_refusals_total", "Requests that did not fit into the budget.")
+        self.over_budget = count(
+            "model_budget_refusals_total",
+            "Requests that did not fit into the budget, by window (minute, day).",
+            "window",
+        )
         self.waiting = gauge("late_answers_waiting", "Alerts that wait for a late answer of the model.")
         self.late = count(
             "late_answers_total",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -63,7 +64,8 @@ class Observation:
         self._breakers: Breakers = dict
         self._working: Agent | None = None
         self._asks_within = False
-        self._late, self._refusals = LateTotals(), 0
+        self._late, self._refusals = LateTotals(), dict[str, int]()
+        self._refreshing = threading.Lock()
         self._jobs: ExecutorJobs | None = None
         self._buckets = BucketWatch(ClusterFacts())
         self.batches: BatchObserver = self
@@ -77,8 +79,10 @@ class Observation:
     @contextmanager
     def working(self, agent: Agent, spec: AgentSpec) -> Iterator[None]:
         """See RunObserver."""
-        self._late, self._refusals = LateTotals(), agent.budget.refusals
-        self._working, self._asks_within = agent, spec.llm.mode == "inline"
+        self._asks_within = spec.llm.mode == "inline"
+        with self._refreshing:
+            self._late, self._refusals = LateTotals(), dict(agent.budget.refusals)
+            self._working = agent
         facts = LakeFacts(PlacedAgent(self._settings, spec), self.metrics, self._drift)
         health, failing = self._health, Condition.METRICS_FAILING
         worker = Worker("lake-facts", facts.round, failing, health, begin=at_low_priority, fatal=())
@@ -94,7 +98,8 @@ class Observation:
             worker.close()
             self._safely(self._drift.keep)
             self.refresh()
-            self._working = None
+            with self._refreshing:
+                self._working = None
 
     def looped(self) -> None:
         """See RunObserver."""
@@ -165,8 +170,9 @@ class Observation:
         return [()] * alerts.num_rows if self._traces is None else self._traces.headers(alerts)
 
     def refresh(self) -> None:
-        """Bring up to date what is not counted as it happens."""
-        self._safely(self._refresh)
+        """Bring up to date what is not counted as it happens; whoever asks meanwhile waits."""
+        with self._refreshing:  # each counts what has come since the one before
+            self._safely(self._refresh)
 
     def _called(self, call: FinishedCall) -> None:
         def count() -> None:
@@ -213,8 +219,9 @@ class Observation:
         self.metrics.stream.unpublished.put(agent.outbox.unpublished)
         for (window, unit), share in agent.budget.used_shares().items():
             model.budget.put(share, window, unit)
-        refusals = agent.budget.refusals
-        model.over_budget.add(refusals - self._refusals)
+        refusals = dict(agent.budget.refusals)
+        for window, count in refusals.items():
+            model.over_budget.add(count - self._refusals.get(window, 0), window)
         self._refusals = refusals
         if agent.late is not None:
             model.waiting.put(agent.late.waiting)

@@ -133,7 +133,8 @@ def test_ports_of_the_pod_are_each_of_one_process_and_each_is_served_scraped_and
         assert (variable["name"], variable["value"]) == ("FLAGSTREAM_METRICS", at)
         folder = KUBERNETES / "components" / name
         service = only("Service", folder)
-        assert (service["metadata"]["name"], service["metadata"]["labels"]) == (f"flagstream-{name}", OURS)
+        assert (service["metadata"]["name"], service["spec"]["selector"]) == (f"flagstream-{name}", OURS)
+        assert service["metadata"]["labels"].items() >= OURS.items()
         assert {port["targetPort"]: port["port"] for port in service["spec"]["ports"]} == served
         scraped = {port["name"]: port["targetPort"] for port in service["spec"]["ports"]}["metrics"]
         assert scraped == f"{name}-metrics", "the ServiceMonitor looks for this name"
@@ -257,7 +258,15 @@ def test_all_that_selects_selects_the_agent() -> None:
         only("ServiceMonitor", MONITORING)["spec"]["selector"]["matchLabels"],
     ]
     assert selected == [OURS] * len(selected)
-    assert only("Service")["metadata"]["labels"] == OURS
+    assert only("Service")["metadata"]["labels"].items() >= OURS.items()
+
+
+def test_jobs_have_the_names_that_the_rules_know_whatever_prefix_an_overlay_gives() -> None:
+    by = only("ServiceMonitor", MONITORING)["spec"]["jobLabel"]
+    places = [BASE, *(KUBERNETES / "components" / name for name in BESIDE)]
+    jobs = {only("Service", place)["metadata"]["labels"][by] for place in places}
+    rules = (DOCKER / "prometheus" / "flagstream-rules.yml").read_text("utf-8")
+    assert jobs == set(re.findall(r'up\{job="([^"]+)"\}', rules))
 
 
 def test_no_key_is_in_a_manifest_and_secrets_are_named_alone() -> None:

@@ -110,6 +110,21 @@ def test_minutes_and_money_are_limited_too() -> None:
     assert budget.reserve(50, 0.3) is not None
 
 
+def test_a_refusal_is_counted_by_the_window_that_is_full_and_of_both_by_the_day() -> None:
+    moment = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+    budget = SpendingBudget(Budget(tokens_per_minute=100, tokens_per_day=250), lambda: moment)
+    assert budget.reserve(80) is not None
+    assert budget.reserve(30) is None
+    assert budget.refusals == {"minute": 1, "day": 0}
+    moment += timedelta(minutes=1)
+    assert budget.reserve(80) is not None
+    assert budget.reserve(95) is None
+    assert budget.refusals == {"minute": 1, "day": 1}
+    moment += timedelta(minutes=1)
+    assert budget.reserve(95) is None
+    assert budget.refusals == {"minute": 1, "day": 2}
+
+
 def test_a_settlement_after_its_minute_counts_for_the_day_alone() -> None:
     calendar = Calendar()
     budget = SpendingBudget(Budget(tokens_per_day=100, tokens_per_minute=50), calendar)

@@ -7,9 +7,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import obstore
 import polars as pl
@@ -44,6 +46,9 @@ from streaming.store import object_files
 from streaming.store.place import Place
 from streaming.testing import scripted_llm as scripted
 from streaming.testing.live_lake import agent, events, judge, run_live, without_broker
+
+if TYPE_CHECKING:
+    from streaming.run.opening import Agent
 
 EVENTS = 600
 SPEC = agent()
@@ -383,6 +388,35 @@ def test_lag_is_shown_by_partition_and_the_budget_and_breakers_as_they_are(run: 
     assert run.value("condition_active", condition="broker_away") == 1
     assert run.value("condition_since_timestamp_seconds", condition="broker_away") > 1.7e9
     assert run.value("condition_active", condition="clock_skew") == 0
+
+
+class CountingBudget:
+    """A budget whose refusals two readers see at the same time, if anybody lets them."""
+
+    def __init__(self) -> None:
+        self._both = threading.Barrier(2)
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        with suppress(threading.BrokenBarrierError):
+            self._both.wait(0.5)
+        return {"minute": 0, "day": 5}
+
+    def used_shares(self) -> dict[tuple[str, str], float]:
+        return {}
+
+
+def test_of_several_who_scrape_at_once_each_counts_what_the_one_before_has_not(run: Run) -> None:
+    held = SimpleNamespace(budget=CountingBudget(), late=None, outbox=SimpleNamespace(unpublished=0))
+    run.observation._working = cast("Agent", held)
+    scraping = [threading.Thread(target=run.observation.refresh) for _ in range(2)]
+    for each in scraping:
+        each.start()
+    for each in scraping:
+        each.join()
+    assert run.value("model_budget_refusals_total", window="day") == 5
+    assert run.value("model_budget_refusals_total", window="minute") == 0
+    assert run.health.active == ()
 
 
 @pytest.mark.long
