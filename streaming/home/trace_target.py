@@ -17,6 +17,7 @@ from streaming.output.redaction import keep_secret
 _STANDARD = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 _LOGIN = re.compile("auth|key|token|secret", re.IGNORECASE)
+_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+")
 _OFF = ("", "off", "none")
 _PATH = "/v1/traces"
 
@@ -50,11 +51,15 @@ def trace_target(environ: Mapping[str, str]) -> TraceTarget | None:
 
 
 def _keep_logins(headers: str) -> None:
-    """Have hidden what logs in, such as the last word of `authorization=Basic%20…`."""
+    """Have hidden what logs in, such as the last word of `authorization=Basic%20…`.
+
+    What is no `name=value` the library quotes in its warning, whatever it holds.
+    """
     for header in headers.split(","):
-        name, _, value = header.partition("=")
-        if _LOGIN.search(name):
-            for word in unquote(value).split():
+        name, sign, value = header.partition("=")
+        is_named = bool(sign) and _NAME.fullmatch(unquote(name).strip()) is not None
+        if not is_named or _LOGIN.search(name):
+            for word in unquote(value if is_named else header).split():
                 keep_secret(word)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from socketserver import TCPServer
 from typing import Any, Protocol
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -18,7 +19,8 @@ from schemas.errors import MachineError
 from streaming.home.listen import ListenAddress
 from streaming.output.log import log
 
-_SILENT_SECONDS = 10.0
+_SILENT_SECONDS, _LONGEST_SECONDS = 10.0, 30.0
+_MOST_CONNECTIONS = 200  # each takes a thread and a descriptor of the process that is watched
 _CLOSE_SECONDS = 5.0
 
 
@@ -132,7 +134,34 @@ class _Handler(WSGIRequestHandler):
 
 
 class _Server(ThreadingWSGIServer):
-    """Looks up no names, which may take long; a client that goes away is no fault."""
+    """Looks up no names, which may take long; a client that goes away is no fault.
+
+    However many connect, and however slowly they speak, it holds so many connections for so long.
+    """
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        self._held: dict[socket.socket, float] = {}
+        super().__init__(*args, **more)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """See socketserver.ThreadingMixIn."""
+        if len(self._held) >= _MOST_CONNECTIONS:
+            self.shutdown_request(request)
+            return
+        self._held[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """See socketserver.BaseServer."""
+        super().shutdown_request(request)
+        self._held.pop(request, None)
+
+    def service_actions(self) -> None:
+        """See socketserver.BaseServer: called twice a second."""
+        for connection, since in self._held.copy().items():
+            if time.monotonic() - since > _LONGEST_SECONDS:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def server_bind(self) -> None:
         """See socketserver.TCPServer."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from schemas.errors import ConfigurationError, MachineError
 from streaming.home.listen import ListenAddress, is_free, listen_address
+from streaming.observe import endpoint as module
 from streaming.observe.endpoint import MetricsEndpoint
 from streaming.observe.metrics import Metrics
 from streaming.observe.readiness import LONGEST_ROUND_SECONDS, LONGEST_STEP_SECONDS, Readiness
 from streaming.service.health import Condition, Health
+from streaming.testing.drivers import wait_until
 
 
 class Watched:
@@ -118,6 +122,45 @@ def test_who_connects_and_says_nothing_keeps_nobody_from_asking(watched: Watched
     for connection in silent:
         connection.close()
     assert answers == [200] * 5
+
+
+def is_ended(connection: socket.socket) -> bool:
+    with suppress(OSError):
+        return connection.recv(1) == b""
+    return True
+
+
+def test_who_speaks_a_byte_at_a_time_is_not_listened_to_for_ever(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LONGEST_SECONDS", 0.5)
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", watched.endpoint.address.port), 5) as slow:
+        with suppress(OSError):
+            while time.monotonic() - began < 20:
+                slow.sendall(b"x")
+                time.sleep(0.05)
+        assert is_ended(slow)
+    assert time.monotonic() - began < 10
+    assert watched.get("/livez")[0] == 200
+
+
+def test_however_many_connect_no_more_are_held_than_there_is_room_for(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_CONNECTIONS", 3)
+    place = ("127.0.0.1", watched.endpoint.address.port)
+    held = [socket.create_connection(place, 5) for _ in range(3)]
+    for each in held:
+        each.sendall(b"GET /livez HTTP/1.1\r\n")
+    with socket.create_connection(place, 5) as one_too_many:
+        assert is_ended(one_too_many)
+    for each in held:
+        each.sendall(b"\r\n")
+        assert each.recv(12) == b"HTTP/1.0 200"
+        each.close()
+    wait_until(lambda: not watched.endpoint._server._held, 10, "room again")
+    assert watched.get("/livez")[0] == 200
 
 
 def test_a_port_that_is_taken_is_named(watched: Watched) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from opentelemetry.util.re import parse_env_headers
 
 from agent.audit.events import AuditEvent
 from agent.model.call_watch import FinishedCall
@@ -25,6 +26,7 @@ from streaming.kafka.publish import OutboxRecord
 from streaming.observe import traces as module
 from streaming.observe.observation import Observation, tracing
 from streaming.observe.watching import watching_run
+from streaming.output.log import configure
 from streaming.output.redaction import redacted
 from streaming.output.trace_ids import TraceIds, trace_of_batch
 from streaming.run import alerts_end
@@ -272,6 +274,25 @@ def test_what_logs_in_at_the_collector_is_taken_out_of_the_log() -> None:
     headers = "x-mlflow-experiment-id=1234567,authorization=Basic%20cHVibGljOnNlY3JldA"
     trace_target({"OTEL_EXPORTER_OTLP_HEADERS": headers})
     assert redacted("cHVibGljOnNlY3JldA of experiment 1234567") == "[redacted] of experiment 1234567"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "x-api-key: s3cr3t-of-the-collector",
+        "s3cr3t-of-the-collector",
+        "authorization Basic%20s3cr3t-of-the-collector",
+    ],
+)
+def test_what_is_written_as_no_header_is_not_quoted_in_the_log(
+    headers: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace_target({"OTEL_EXPORTER_OTLP_HEADERS": headers})
+    configure()
+    assert parse_env_headers(headers, liberal=True) == {}
+    said = capsys.readouterr().err
+    assert "Header format invalid" in said
+    assert "s3cr3t" not in said
 
 
 @pytest.mark.parametrize("address", ["x", "ftp://h", "http://u:p@h", "http://h?token=x", "http://"])
