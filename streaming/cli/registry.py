@@ -19,17 +19,23 @@ def registry_add(
     home: Home = DEFAULT_HOME,
     who: Who = None,
     why: Why = "registered",
+    after: Annotated[
+        str | None,
+        typer.Option(help="The spec that decides now: registered first where no version is yet."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Register a version of a spec, with the rules of its file, in the sandbox.
 
-    The first version of an agent is active at once, since nothing decides beside it.
+    The first version of an agent is active at once, since nothing decides beside it; with --after that is the
+    one that decides already.
 
     Example: `flagstream registry add stricter.yaml --why "fewer false alarms at night"`
     """
     from streaming.commands.registry import register
 
-    register(agent_in(home, file), file, who, why, as_json=as_json)
+    before = None if after is None else (agent_in(home, after), after)
+    register(agent_in(home, file), file, who, why, as_json=as_json, after=before)
 
 
 @registry_app.command("list")

@@ -22,17 +22,19 @@ from streaming.output.terminal import Terminal, print_json, say_line
 def show_target(at: BundleTarget, *, as_json: bool, **more: Any) -> None:
     """Print which version a target is at, and its jobs with the newest run of each."""
     workspace, bundle, _, _ = opened(at, **more)
-    history = Deployment(workspace, bundle).history()
+    deployment = Deployment(workspace, bundle)
+    there, begun = deployment.current(), deployment.unfinished()
     jobs = [_job(workspace, key, found) for key, found in _jobs(workspace, bundle)]
     facts = {
         "agent": bundle.name,
         "target": bundle.target,
         "workspace": workspace.host,
         "version_here": bundle.version,
-        "version_there": history[-1].version if history else None,
-        "deployed_at": history[-1].at if history else None,
-        "deployed_by": history[-1].by if history else None,
-        "deployments": len(history),
+        "version_there": None if there is None else there.version,
+        "deployed_at": None if there is None else there.at,
+        "deployed_by": None if there is None else there.by,
+        "deployments": deployment.steps(),
+        "interrupted_at": None if begun is None else begun.version,
         "jobs": jobs,
     }
     show_facts(facts, as_json=as_json)
@@ -92,7 +94,9 @@ def _run(run: BaseRun) -> dict[str, Any]:
     details = None if status is None else status.termination_details
     state = None if status is None or status.state is None else status.state.value
     code = None if details is None or details.code is None else details.code.value
-    began = datetime.fromtimestamp((run.start_time or 0) / 1000, UTC).isoformat(timespec="seconds")
+    began = None
+    if run.start_time:  # one that waits in a queue has none
+        began = datetime.fromtimestamp(run.start_time / 1000, UTC).isoformat(timespec="seconds")
     seconds = None if not run.end_time or not run.start_time else (run.end_time - run.start_time) // 1000
     return {
         "run": run.run_id,

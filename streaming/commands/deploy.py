@@ -25,7 +25,7 @@ from streaming.databricks.deployment import Deployment
 from streaming.databricks.jobs import SMOKE
 from streaming.databricks.resolved import ResolvedBundle, bundle_host, resolve
 from streaming.databricks.runs import OneTimeRun, RunEnd, follow, page_of, repair_if_failed, submit
-from streaming.databricks.sequences import canary_run, job_run, promotion_run, rollback_run
+from streaming.databricks.sequences import canary_run, job_run, promotion_run, rollback_run, spec_of
 from streaming.databricks.wheel import PlatformWheel, platform_wheel
 from streaming.databricks.workspace import (
     PlannedRequest,
@@ -39,6 +39,7 @@ from streaming.history.forecast import Forecast
 from streaming.output.facts import show_facts
 from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal, print_json, say_line
+from streaming.versions.registry import check_reason
 
 Action = Literal["submit", "canary", "promote", "rollback"]
 _VARIABLE = "BUNDLE_VAR_"
@@ -139,6 +140,8 @@ def deploy(
         ConfigurationError: something cannot be used.
         RetryableError: the workspace does not answer.
     """
+    if options.action != "submit":
+        check_reason(options.why, "--why")  # the run would do so once its node is there
     read_bundle(at.folder, at.target)  # before anything of it is missed
     spec = load_spec(at.folder / SPEC)
     workspace, bundle, api, wheel = opened(at, planned=options.dry_run, **more)
@@ -218,9 +221,10 @@ class _Doing:
         options = self.options
         if options.action == "submit":
             return job_run(self.bundle, options.job, uuid.uuid4().hex)
-        before = len(self.deployment.history())
+        before = self.deployment.steps()
         if options.action == "canary":
-            return canary_run(self.bundle, self.spec, options.percent, options.why, before)
+            in_force = spec_of(self.deployment.jobs_in_force(), self.bundle.name)
+            return canary_run(self.bundle, self.spec, options.percent, options.why, before, in_force)
         if options.action == "promote":
             return promotion_run(self.bundle, self.spec, options.why, before)
         return rollback_run(self.bundle, options.why, before)
@@ -241,7 +245,9 @@ class _Doing:
         """A canary changes no job: the agent that runs lets it decide its share."""
         action = self.options.action
         if action == "rollback":
-            self.facts["jobs_at"] = self.deployment.switch_back().version
+            self.facts["jobs_at"] = self.deployment.switch_back()
+        elif action == "canary":
+            self.deployment.note_canary()
         elif action == "promote" or (action == "submit" and self.options.job == SMOKE):
             self.facts["jobs"] = self.deployment.switch()
             self.facts["jobs_at"] = self.bundle.version

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent.triage.prompt_evaluation import PromptFigures
+from schemas.errors import ConfigurationError
+from schemas.spec import AgentSpec
 from streaming.home.placed_agent import PlacedAgent
 from streaming.output.facts import show_facts
 from streaming.output.tables import show_table
@@ -30,21 +32,32 @@ from streaming.versions.stages import (
 _SHOWN_DIGEST = 12
 
 
-def register(agent: PlacedAgent, file: str, who: str | None, why: str, *, as_json: bool) -> None:
+def register(
+    agent: PlacedAgent,
+    file: str,
+    who: str | None,
+    why: str,
+    *,
+    as_json: bool,
+    after: tuple[PlacedAgent, str] | None = None,
+) -> None:
     """Register a version in the sandbox and print where it stands.
 
     Args:
         agent: with its spec as it was read.
         file: what it was read from, for errors.
         who: who asks, None for the user of this machine.
+        after: the agent with the spec that decides now, and its file: registered first where no version is,
+            so that the other one is not active at once.
 
     Raises:
-        ConfigurationError: the spec, or what it names, cannot be used.
+        ConfigurationError: a spec, or what it names, cannot be used, or `after` is another agent's.
     """
-    spec = complete(with_arithmetic(agent.spec, agent), where=file)
-    check_endpoint(spec, file)
-    registry = SpecRegistry(agent._replace(spec=spec))
-    registry.add(spec, author_of(who, why))
+    if after is not None and after[0].name != agent.name:
+        raise ConfigurationError(f"is of the agent {after[0].name!r}, not of {agent.name!r}", where="--after")
+    if after is not None and not SpecRegistry(agent).entries():
+        _add(*after, author_of(who, why))
+    registry, spec = _add(agent, file, author_of(who, why))
     staged = registry.staged_versions()[spec.version]
     facts = {
         "version": spec.version,
@@ -53,6 +66,14 @@ def register(agent: PlacedAgent, file: str, who: str | None, why: str, *, as_jso
         "file_digest": agent.spec.digest,
     }
     show_facts(facts, as_json=as_json)
+
+
+def _add(agent: PlacedAgent, file: str, author: Author) -> tuple[SpecRegistry, AgentSpec]:
+    spec = complete(with_arithmetic(agent.spec, agent), where=file)
+    check_endpoint(spec, file)
+    registry = SpecRegistry(agent._replace(spec=spec))
+    registry.add(spec, author)
+    return registry, spec
 
 
 def list_versions(agent: PlacedAgent, *, as_json: bool) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
 
 from databricks.sdk.errors.base import DatabricksError
 from databricks.sdk.service.catalog import PermissionsChange, Privilege, VolumeType
@@ -27,18 +27,39 @@ _OURS = ("flagstream_agent", "flagstream_target")
 _PRINCIPALS = ("service_principal_name", "group_name", "user_name")
 
 
+Did = Literal["switched", "canary", "rolled_back"]
+
+
 @dataclass(frozen=True)
 class Deployed:
-    """A version that the jobs of a target were switched to.
+    """What was done on a target with a version, whole or begun.
 
     Attributes:
+        version: that the jobs were switched to, or that decides a share.
         at: when, ISO 8601.
         by: who did it.
+        did: what of it: the jobs `switched` to it, a `canary` of it began, or they were `rolled_back` to it.
+        finished: false from before the first job is touched until all of them are as they should be.
     """
 
     version: str
     at: str
     by: str
+    did: Did = "switched"
+    finished: bool = True
+
+
+def in_effect(history: Sequence[Deployed]) -> list[Deployed]:
+    """Return what was done and not taken back since, oldest first: a rollback takes back the last of it."""
+    found: list[Deployed] = []
+    for each in history:
+        # The same once more is no step of its own, nor is a canary that decides everything from here on.
+        is_one_step = each.did == "switched" and found and found[-1].version == each.version
+        if each.did == "rolled_back" or is_one_step:
+            found = found[:-1]
+        if each.did != "rolled_back":
+            found.append(each)
+    return found
 
 
 class Deployment:
@@ -78,56 +99,123 @@ class Deployment:
                 self._make_volume(volume)
 
     def history(self) -> list[Deployed]:
-        """Return the versions that the jobs were switched to, oldest first."""
-        with workspace_faults("reading the history"):
-            content = self._read(f"{self._bundle.root}/{_HISTORY}")
-        where = f"{self._bundle.root}/{_HISTORY}"
-        found: Any = [] if content is None else parse_json(content.decode(), where=where)
-        try:
-            return [Deployed(**each) for each in found]
-        except TypeError:
-            raise ConfigurationError("holds no history of deployments", where=where) from None
+        """Return what was done and came to its end, oldest first."""
+        return [each for each in self._noted() if each.finished]
+
+    def steps(self) -> int:
+        """Return how often the jobs were switched or rolled back: a further step differs by it."""
+        return sum(each.did != "canary" for each in self.history())
+
+    def current(self) -> Deployed | None:
+        """Return the version that the jobs were switched to last and whole, None where there is none."""
+        return _switched(in_effect(self.history()))
 
     def switch(self) -> dict[str, int]:
         """Have the jobs be this version's, and return their ids by key."""
-        return self._switch_to(self._bundle.version, self._bundle.jobs)
+        return self._switch_to(self._bundle.jobs, self._entry(self._bundle.version))
+
+    def note_canary(self) -> None:
+        """Remember that this version decides a share: a rollback then takes that back, and no job."""
+        entry = self._entry(self._bundle.version, "canary")
+        newest = in_effect(self.history())[-1:]
+        if [(each.version, each.did) for each in newest] != [(entry.version, entry.did)]:
+            self._note([*self.history(), entry])
+
+    def jobs_in_force(self) -> Mapping[str, Tree]:
+        """Return the jobs as they were switched to last, by their keys.
+
+        Raises:
+            ConfigurationError: they never were, or what they were is gone.
+        """
+        current = self.current()
+        if current is None:
+            raise ConfigurationError(
+                f"nothing decides on {self._bundle.target} yet: bring the first version there with --follow"
+            )
+        return self._jobs_of(current.version)
 
     def former(self) -> Deployed:
-        """Return the version before the one that the jobs are at now.
+        """Return the version of the jobs before what was done last.
+
+        Where a switch was begun and never ended, that is the one that they were at before it.
 
         Raises:
             ConfigurationError: there is none.
         """
-        history = self.history()
-        current = history[-1].version if history else None
-        found = next((each for each in reversed(history) if each.version != current), None)
+        stands = in_effect(self.history())
+        found = _switched(stands if self._was_interrupted() else stands[:-1])
         if found is None:
             raise ConfigurationError(
                 f"no version of {self._bundle.name} was on {self._bundle.target} before this one"
             )
         return found
 
-    def switch_back(self) -> Deployed:
-        """Have the jobs be those of the former version again, and return it."""
-        former = self.former()
-        place = f"{self._bundle.root}/versions/{former.version}/{_RESOURCES}"
+    def switch_back(self) -> str | None:
+        """Take back for the jobs what was done last, and return the version that they are at then.
+
+        A canary has changed no job, so they stay. What an interrupted switch has done is taken back alone.
+
+        Raises:
+            ConfigurationError: there is no version to go back to, or it is gone.
+        """
+        stands = in_effect(self.history())
+        if self._was_interrupted():
+            former = self.former()
+            self._switch_to(self._jobs_of(former.version), self._entry(former.version))
+        elif stands and stands[-1].did == "canary":
+            self._note([*self.history(), self._entry(stands[-1].version, "rolled_back")])
+        else:
+            former = self.former()
+            self._switch_to(self._jobs_of(former.version), self._entry(former.version, "rolled_back"))
+        at = self.current()
+        return None if at is None else at.version
+
+    def unfinished(self) -> Deployed | None:
+        """Return what was begun with the jobs last and has not come to its end, None where nothing was."""
+        return next((each for each in self._noted()[-1:] if not each.finished), None)
+
+    def _was_interrupted(self) -> bool:
+        """Whether a switch forward was begun and has not ended; a rollback that was is begun again."""
+        begun = self.unfinished()
+        return begun is not None and begun.did == "switched"
+
+    def _jobs_of(self, version: str) -> Mapping[str, Tree]:
+        place = f"{self._bundle.root}/versions/{version}/{_RESOURCES}"
         with workspace_faults("reading the former version"):
             content = self._read(place)
         if content is None:
             raise ConfigurationError("the former version is gone", where=place)
-        resources: Any = parse_json(content.decode(), where=place)
-        self._switch_to(former.version, resources["jobs"])
-        return former
+        found: Any = parse_json(content.decode(), where=place)
+        return dict(found["jobs"])
 
-    def _switch_to(self, version: str, jobs: Mapping[str, Tree]) -> dict[str, int]:
+    def _switch_to(self, jobs: Mapping[str, Tree], entry: Deployed) -> dict[str, int]:
+        """Switch the jobs; before the first is touched it stands written down that this was begun."""
+        before = self.history()
+        self._note([*before, replace(entry, finished=False)])
         with workspace_faults("switching the jobs"):
             ids = {key: self._put_job(job) for key, job in jobs.items()}
-            by = self._workspace.user()
-        entry = Deployed(version, self._clock().isoformat(timespec="seconds"), by)
-        noted = [asdict(each) for each in (*self.history(), entry)]
-        with workspace_faults("noting the deployment"):
-            self._write_all({f"{self._bundle.root}/{_HISTORY}": json.dumps(noted, indent=1).encode()})
+        self._note([*before, entry])
         return ids
+
+    def _entry(self, version: str, did: Did = "switched") -> Deployed:
+        with workspace_faults("asking who is logged in"):
+            by = self._workspace.user()
+        return Deployed(version, self._clock().isoformat(timespec="seconds"), by, did)
+
+    def _noted(self) -> list[Deployed]:
+        where = f"{self._bundle.root}/{_HISTORY}"
+        with workspace_faults("reading the history"):
+            content = self._read(where)
+        found: Any = [] if content is None else parse_json(content.decode(), where=where)
+        try:
+            return [Deployed(**each) for each in found]
+        except TypeError:
+            raise ConfigurationError("holds no history of deployments", where=where) from None
+
+    def _note(self, history: Sequence[Deployed]) -> None:
+        content = json.dumps([_written(each) for each in history], indent=1).encode()
+        with workspace_faults("noting the deployment"):
+            self._write_all({f"{self._bundle.root}/{_HISTORY}": content})
 
     def _put_job(self, job: Tree) -> int:
         settings = JobSettings.from_dict({key: each for key, each in job.items() if key != "permissions"})
@@ -246,6 +334,16 @@ def _is_there(read: Callable[[], object]) -> bool:
             return False
         raise
     return True
+
+
+def _switched(entries: Sequence[Deployed]) -> Deployed | None:
+    return next((each for each in reversed(entries) if each.did == "switched"), None)
+
+
+def _written(each: Deployed) -> dict[str, Any]:
+    """What is as always is left out, so that earlier versions of flagstream read it, too."""
+    usual = {one.name: one.default for one in fields(Deployed)}
+    return {name: value for name, value in asdict(each).items() if value != usual[name]}
 
 
 def _given(settings: JobSettings) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from databricks.sdk.service.jobs import (
     TerminationTypeType,
 )
 
+from schemas.counts import count_of
 from schemas.errors import ConfigurationError, FlagstreamError, MachineError
 from streaming.databricks.bundle_tree import Tree
 from streaming.databricks.resolved import ResolvedBundle
@@ -92,9 +93,22 @@ def task_on_its_own(job: Tree, words: Sequence[str] | None = None) -> Tree:
     Args:
         job: as it was resolved.
         words: the parameters instead of its own.
+
+    Raises:
+        ConfigurationError: the job has several tasks, or its task a cluster that the job does not have.
     """
+    if len(job["tasks"]) != 1:
+        raise ConfigurationError(
+            f"has {count_of(len(job['tasks']), 'task')}: a run on its own is of one; the job itself is begun "
+            "by `databricks bundle run`",
+            where=str(job["name"]),
+        )
     (task,) = job["tasks"]
-    clusters = {each["job_cluster_key"]: each["new_cluster"] for each in job.get("job_clusters") or []}
+    clusters = {each["job_cluster_key"]: each.get("new_cluster") for each in job.get("job_clusters") or []}
+    if "job_cluster_key" in task and clusters.get(task["job_cluster_key"]) is None:
+        raise ConfigurationError(
+            f"has no cluster {task['job_cluster_key']!r}, which its task names", where=str(job["name"])
+        )
     found = {key: each for key, each in task.items() if key not in ("job_cluster_key", "depends_on")}
     if "job_cluster_key" in task:
         found["new_cluster"] = clusters[task["job_cluster_key"]]

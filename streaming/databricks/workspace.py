@@ -9,7 +9,17 @@ from importlib.metadata import version
 from typing import Any
 
 from databricks.sdk.core import ApiClient, Config
-from databricks.sdk.errors import NotFound, PermissionDenied, TooManyRequests, Unauthenticated
+from databricks.sdk.errors import (
+    Aborted,
+    Cancelled,
+    DeadlineExceeded,
+    InternalError,
+    NotFound,
+    PermissionDenied,
+    TemporarilyUnavailable,
+    TooManyRequests,
+    Unauthenticated,
+)
 from databricks.sdk.errors.base import DatabricksError
 from databricks.sdk.mixins.jobs import JobsExt
 from databricks.sdk.service.catalog import GrantsAPI, SchemasAPI, TemporaryPathCredentialsAPI, VolumesAPI
@@ -17,9 +27,14 @@ from databricks.sdk.service.iam import CurrentUserAPI, PermissionsAPI
 from databricks.sdk.service.workspace import SecretsAPI, WorkspaceAPI
 
 from schemas.errors import ConfigurationError, FlagstreamError, RetryableError
-from streaming.output.redaction import keep_secret
+from streaming.output.redaction import keep_secret, redacted
 
 _SECONDS, _RETRY_SECONDS = 30, 120
+_MOST_SAID = 500
+# Where a login is refused, or what answers is no workspace, the library has no error of its own.
+_NO_ANSWER = (ValueError, NotImplementedError)
+_PASSING = (Aborted, Cancelled, DeadlineExceeded, InternalError, TemporarilyUnavailable)
+_GATEWAYS = ("INTERNAL", "TEMPORARILY", "BAD_GATEWAY", "GATEWAY", "SERVICE")
 _PRODUCT = "flagstream"
 _READS = "GET"
 _HOST = "DATABRICKS_HOST"
@@ -87,7 +102,8 @@ def connect(host: str | None, profile: str | None = None, **more: Any) -> Config
         more: for the library's configuration, see there.
 
     Raises:
-        ConfigurationError: no address, or no way to log in.
+        ConfigurationError: no address, no way to log in, or the login is refused.
+        RetryableError: whoever gives out tokens does not answer.
     """
     given: dict[str, Any] = {
         name: each for name, each in {"host": host, "profile": profile}.items() if each is not None
@@ -117,8 +133,9 @@ def _hide_secrets(config: Config) -> None:
     for attribute in config.attributes():
         if attribute.sensitive:
             keep_secret(getattr(config, attribute.name, None))
-    for value in config.authenticate().values():
-        keep_secret(value.rpartition(" ")[2])
+    with workspace_faults("logging in"):
+        for value in config.authenticate().values():
+            keep_secret(value.rpartition(" ")[2])
 
 
 @contextmanager
@@ -141,13 +158,16 @@ def workspace_faults(what: str) -> Iterator[None]:
     except TooManyRequests:
         raise RetryableError(f"{what}: the workspace stays busy; try again later") from None
     except DatabricksError as fault:
-        if str(fault.error_code or "").startswith(("INTERNAL", "TEMPORARILY")):
+        if _passes(fault):
             raise RetryableError(f"{what}: the workspace has a fault: {_said(fault)}") from None
         raise ConfigurationError(f"{what}: the workspace refuses: {_said(fault)}") from None
     except FlagstreamError:
         raise
-    except (TimeoutError, OSError) as fault:
+    except OSError as fault:
         raise RetryableError(f"{what}: the workspace does not answer: {type(fault).__name__}") from None
+    except _NO_ANSWER as fault:
+        said = f"{what}: the login is refused, or what answers is no workspace: {_said(fault)}"
+        raise ConfigurationError(said, where=_HOST) from None
 
 
 def absent(fault: DatabricksError) -> bool:
@@ -155,5 +175,12 @@ def absent(fault: DatabricksError) -> bool:
     return isinstance(fault, NotFound)
 
 
-def _said(fault: DatabricksError) -> str:
-    return str(fault).partition(". Config:")[0]
+def _passes(fault: DatabricksError) -> bool:
+    """Whether it may be gone the next time; a gateway between says what it likes."""
+    code = fault.error_code
+    return isinstance(fault, _PASSING) or code is None or str(code).startswith(_GATEWAYS)
+
+
+def _said(fault: Exception) -> str:
+    first = str(fault).partition(". Config:")[0].partition("\n")[0]
+    return redacted(first[:_MOST_SAID])

@@ -6,6 +6,7 @@ end as a test orders, or as what runs their tasks says.
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections import deque
@@ -19,6 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from streaming.testing.workspace_runs import WorkspaceRuns
 
 TOKEN, USER = "dapi-of-the-loopback-workspace", "anna.schmidt@example.org"
+CLIENT, CLIENT_SECRET = "a-service-principal", "dose-of-the-service-principal"
 _PAGE = 2
 _BUSY = 429
 _BEARER = f"Bearer {TOKEN}"
@@ -78,6 +80,18 @@ class LoopbackWorkspace:
     def changes(self) -> list[WorkspaceRequest]:
         """Return the requests that change something, in the order in which they came."""
         return [each for each in self.asked if each.method != "GET"]
+
+    def logged_in(self, path: str, authorization: str) -> tuple[int, Json]:
+        """Answer whoever asks where tokens are given out, or for one."""
+        if path.endswith("/databricks-config"):
+            return 200, {"oidc_endpoint": f"{self.url}/oidc"}
+        if path.endswith("/oauth-authorization-server"):
+            token, login = f"{self.url}/oidc/v1/token", f"{self.url}/oidc/v1/authorize"
+            return 200, {"token_endpoint": token, "authorization_endpoint": login}
+        known = base64.b64encode(f"{CLIENT}:{CLIENT_SECRET}".encode()).decode()
+        if authorization != f"Basic {known}":
+            return 401, {"error": "invalid_client", "error_description": "Client authentication failed"}
+        return 200, {"access_token": TOKEN, "token_type": "Bearer", "expires_in": 3600}
 
     def answer(self, request: WorkspaceRequest) -> Json:
         """Answer one request.
@@ -222,7 +236,8 @@ class _WorkspaceHandler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         content = self.rfile.read(int(self.headers.get("content-length", "0")))
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        request = WorkspaceRequest(self.command, parts.path, query, json.loads(content) if content else {})
+        body_in = json.loads(content) if content.startswith(b"{") else {}
+        request = WorkspaceRequest(self.command, parts.path, query, body_in)
         with server.lock:
             status, body = self._judged(server.owner, request)
         self.send_response(status)
@@ -233,6 +248,8 @@ class _WorkspaceHandler(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps(body).encode())
 
     def _judged(self, owner: LoopbackWorkspace, request: WorkspaceRequest) -> tuple[int, Json]:
+        if request.path.startswith(("/oidc/", "/.well-known/")):
+            return owner.logged_in(request.path, self.headers.get("authorization") or "")
         if not request.path.startswith("/api/"):
             return 404, {"error_code": "ENDPOINT_NOT_FOUND", "message": "no such page"}
         if self.headers.get("authorization") != _BEARER:

@@ -21,13 +21,14 @@ _BEGAN = 1_780_000_000_000
 
 @dataclass
 class WorkspaceRun:
-    """One run: what was asked for, how far it is, how it ends."""
+    """One run: what was asked for, how far it is, how it ends, and whether it waits in a queue."""
 
     number: int
     asked: Json
     code: str
     said: str = ""
     step: int = 0
+    waits: bool = False
     repairs: list[int] = field(default_factory=list)
 
 
@@ -109,7 +110,7 @@ class WorkspaceRuns:
             "run_name": run.asked.get("run_name"),
             "job_id": run.asked.get("job_id"),
             "run_page_url": f"{self.url}/#job/run/{run.number}",
-            "start_time": _BEGAN + 60_000 * run.number,
+            "start_time": 0 if run.waits else _BEGAN + 60_000 * run.number,
             "end_time": _BEGAN + 60_000 * run.number + 30_000 if _WAY[run.step] == _ENDED else 0,
             "status": status,
             "tasks": tasks,

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from agent.triage.triage import POLICIES
 from schemas.counts import count_of
+from schemas.errors import ConfigurationError
 from schemas.loading import format_duration
+from schemas.policy import load_policy
 from schemas.spec import AgentSpec, Promotion
 from streaming.versions.stages import NEXT, VersionStage
 
@@ -199,9 +202,9 @@ def _asked_model(spec: AgentSpec) -> tuple[object, ...]:
 def _reaches(spec: AgentSpec) -> dict[str, str | None]:
     llm = spec.llm
     if llm.provider == "none":
-        return {"policy": spec.policy}
+        return {"policy": _policy_of(spec)}
     return {
-        "policy": spec.policy,
+        "policy": _policy_of(spec),
         "llm.provider": llm.provider,
         "llm.model": llm.model,
         "llm.base_url": llm.base_url,
@@ -209,6 +212,14 @@ def _reaches(spec: AgentSpec) -> dict[str, str | None]:
         "llm.api_version": llm.api_version,
         "llm.fallbacks": "; ".join(each.model_dump_json() for each in llm.fallbacks) or None,
     }
+
+
+def _policy_of(spec: AgentSpec) -> str:
+    """Return which policy it is, wherever a copy of it lies; one that cannot be read is but itself."""
+    try:
+        return load_policy(spec.policy, POLICIES).digest
+    except ConfigurationError:
+        return spec.policy
 
 
 def _is_about(run: Mapping[str, Any], prompt: str, model: str | None, digest: str) -> bool:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.audit.events import AuditEvent, is_name, is_short_sentence
+from schemas.contract import load_contract
 from schemas.errors import ConfigurationError, FlagstreamError
 from schemas.instants import Clock, utc_now
-from schemas.spec import AgentSpec
+from schemas.spec import AgentSpec, TransactionSource
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.home.placed_agent import PlacedAgent
 from streaming.versions.promotion_gates import PromotionCase, closed_gates
@@ -256,7 +257,7 @@ def check_replaceable(before: AgentSpec, after: AgentSpec) -> None:
     Raises:
         ConfigurationError: they differ in what is fixed when an agent starts.
     """
-    differing = [name for name in _FIXED if getattr(before, name) != getattr(after, name)]
+    differing = [name for name in _FIXED if _fixed(before, name) != _fixed(after, name)]
     differing += [
         f"llm.{name}" for name in _FIXED_LLM if getattr(before.llm, name) != getattr(after.llm, name)
     ]
@@ -266,6 +267,22 @@ def check_replaceable(before: AgentSpec, after: AgentSpec) -> None:
             "an agent of another name can",
             key=differing[0],
         )
+
+
+def _fixed(spec: AgentSpec, name: str) -> object:
+    """Return what a running agent keeps of a spec; a contract is the same wherever a copy of it lies."""
+    if name != "data_sources":
+        return getattr(spec, name)
+    sources = spec.data_sources
+    return sources.model_copy(update={"transactions": _with_content(sources.transactions)})
+
+
+def _with_content(source: TransactionSource) -> TransactionSource:
+    try:
+        contract = load_contract(source.contract).digest
+    except ConfigurationError:  # it may have been removed since: then it is but itself
+        return source
+    return source.model_copy(update={"contract": contract})
 
 
 def _source(agent: str) -> str:

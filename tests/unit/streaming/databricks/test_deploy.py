@@ -20,7 +20,14 @@ from streaming.commands.deploy import BundleTarget, DeployOptions, deploy, opene
 from streaming.databricks.costs import job_costs
 from streaming.databricks.workspace import connect
 from streaming.output.redaction import redacted
-from streaming.testing.workspace import TOKEN, LoopbackWorkspace, WorkspaceRequest, loopback_workspace
+from streaming.testing.workspace import (
+    CLIENT,
+    CLIENT_SECRET,
+    TOKEN,
+    LoopbackWorkspace,
+    WorkspaceRequest,
+    loopback_workspace,
+)
 from streaming.testing.workspace_runs import WorkspaceRun
 from tests.unit.streaming.databricks.samples import GIVEN, written
 
@@ -118,7 +125,7 @@ def test_a_dry_run_of_what_is_there_already_plans_only_what_is_missing(
     assert len(workspace.changes()) == before
     assert "/api/2.2/jobs/create" not in planned
     assert "/api/2.1/unity-catalog/schemas" not in planned
-    assert planned.count("/api/2.0/workspace/import") == 1  # the history
+    assert planned.count("/api/2.0/workspace/import") == 2  # the history, before the jobs and after them
 
 
 def estimated(bundle: Path, price: float) -> dict[str, float]:
@@ -246,6 +253,10 @@ def test_a_workspace_that_is_busy_is_asked_again_and_given_up_in_the_end(
         (403, "PERMISSION_DENIED", ConfigurationError),
         (400, "INVALID_PARAMETER_VALUE", ConfigurationError),
         (500, "INTERNAL_ERROR", RetryableError),
+        (502, "BAD_GATEWAY", RetryableError),
+        (503, "SERVICE_UNDER_MAINTENANCE", RetryableError),
+        (504, "DEADLINE", RetryableError),
+        (409, "ABORTED", RetryableError),
     ],
 )
 def test_a_refusal_is_one_of_our_errors_and_says_what_was_being_done(
@@ -263,6 +274,33 @@ def test_a_wrong_token_is_named_and_not_shown(bundle: Path, monkeypatch: pytest.
         deployed(bundle)
     assert "dapi" not in str(fault.value)
     assert redacted("dapi-of-somebody-else") == "[redacted]"
+
+
+def as_a_service_principal(monkeypatch: pytest.MonkeyPatch, secret: str = CLIENT_SECRET) -> None:
+    monkeypatch.delenv("DATABRICKS_TOKEN")
+    monkeypatch.setenv("DATABRICKS_CLIENT_ID", CLIENT)
+    monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", secret)
+
+
+def test_a_service_principal_logs_in_by_its_secret(
+    bundle: Path, workspace: LoopbackWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_a_service_principal(monkeypatch)
+    assert deployed(bundle) == 0
+    assert len(workspace.runs.started) == 1
+    assert redacted(f"{CLIENT_SECRET} {TOKEN}") == "[redacted] [redacted]"
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_wrong_secret_of_a_service_principal_is_a_login_that_is_refused(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_a_service_principal(monkeypatch, "dose-of-somebody-else")
+    with pytest.raises(
+        ConfigurationError, match=r"logging in: the login is refused.*invalid_client"
+    ) as fault:
+        deployed(bundle)
+    assert "dose-" not in str(fault.value)
 
 
 def test_without_a_workspace_it_says_what_to_set(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,6 +388,99 @@ def test_where_the_registry_refuses_a_rollback_the_jobs_stay(
     assert "threshold: 0.9\n" in spec_of_the_agent(workspace)
 
 
+def versions(bundle: Path, folder: Path, *thresholds: str) -> list[Path]:
+    """The bundle, and others with further versions of its spec."""
+    more = [version_of(bundle, folder / each, each, f"1.{at}.0") for at, each in enumerate(thresholds, 1)]
+    return [bundle, *more]
+
+
+def test_a_rollback_of_a_canary_leaves_the_jobs_where_they_are(
+    bundle: Path, tmp_path: Path, workspace: LoopbackWorkspace
+) -> None:
+    first, second, tried = versions(bundle, tmp_path, "0.9", "0.8")
+    assert [deployed(each, follow=True) for each in (first, second)] == [0, 0]
+    before, runs = json.dumps(workspace.jobs, sort_keys=True), len(workspace.runs.started)
+    for action in ("canary", "rollback", "canary", "rollback"):
+        assert deployed(tried, action=action, percent=5.0) == 0
+        assert json.dumps(workspace.jobs, sort_keys=True) == before
+    assert len(workspace.runs.started) == runs + 4
+    assert deployed(second, action="rollback") == 0
+    assert "threshold: 0.995" in spec_of_the_agent(workspace)
+
+
+def test_a_canary_that_was_promoted_is_one_step_back(
+    bundle: Path, tmp_path: Path, workspace: LoopbackWorkspace
+) -> None:
+    first, second = versions(bundle, tmp_path, "0.9")
+    assert deployed(first, follow=True) == 0
+    for action in ("canary", "promote", "rollback"):
+        assert deployed(second, action=action, percent=5.0) == 0
+    assert "threshold: 0.995" in spec_of_the_agent(workspace)
+
+
+def test_a_second_rollback_goes_further_back_and_never_forward_again(
+    bundle: Path, tmp_path: Path, workspace: LoopbackWorkspace
+) -> None:
+    all_of_them = versions(bundle, tmp_path, "0.9", "0.8")
+    assert [deployed(each, follow=True) for each in all_of_them] == [0, 0, 0]
+    for threshold in ("0.9\n", "0.995"):
+        assert deployed(bundle, action="rollback") == 0
+        assert f"threshold: {threshold}" in spec_of_the_agent(workspace)
+    with pytest.raises(ConfigurationError, match="no version of card-fraud was on prod before"):
+        deployed(bundle, action="rollback")
+    assert "threshold: 0.995" in spec_of_the_agent(workspace)
+
+
+def places_of_specs(workspace: LoopbackWorkspace) -> set[str]:
+    """Where the jobs look for their spec: one place, where all of them are of one version."""
+    tasks = [task for job in workspace.jobs.values() for task in job["tasks"]]
+    words = [task["python_wheel_task"]["parameters"] for task in tasks if "python_wheel_task" in task]
+    return {each[each.index("--spec") + 1] for each in words}
+
+
+@pytest.mark.parametrize("action", ["submit", "promote"])
+def test_a_switch_that_was_interrupted_is_taken_back_to_the_version_before_it(
+    action: str,
+    bundle: Path,
+    tmp_path: Path,
+    workspace: LoopbackWorkspace,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, second, third = versions(bundle, tmp_path, "0.9", "0.8")
+    assert [deployed(each, follow=True) for each in (first, second)] == [0, 0]
+    stopped = "/api/2.0/permissions/jobs/1003"
+    workspace.refused[stopped] = (500, "INTERNAL_ERROR")
+    with pytest.raises(RetryableError, match="switching the jobs"):
+        deployed(third, action=action, follow=True)
+    assert len(places_of_specs(workspace)) == 2
+    show_target(at(third), as_json=True)
+    found = said(capsys)
+    assert found["interrupted_at"] == found["version_here"] != found["version_there"]
+    del workspace.refused[stopped]
+    assert deployed(third, action="rollback") == 0
+    assert len(places_of_specs(workspace)) == 1
+    assert "threshold: 0.9\n" in spec_of_the_agent(workspace)
+    assert deployed(third, action="rollback") == 0
+    assert "threshold: 0.995" in spec_of_the_agent(workspace)
+
+
+def test_a_rollback_that_was_interrupted_goes_on_where_it_was(
+    bundle: Path, tmp_path: Path, workspace: LoopbackWorkspace
+) -> None:
+    all_of_them = versions(bundle, tmp_path, "0.9", "0.8")
+    assert [deployed(each, follow=True) for each in all_of_them] == [0, 0, 0]
+    runs = len(workspace.runs.started)
+    stopped = "/api/2.0/permissions/jobs/1003"
+    workspace.refused[stopped] = (500, "INTERNAL_ERROR")
+    with pytest.raises(RetryableError, match="switching the jobs"):
+        deployed(bundle, action="rollback")
+    del workspace.refused[stopped]
+    assert deployed(bundle, action="rollback") == 0
+    assert len(workspace.runs.started) == runs + 1  # the registry was rolled back once
+    assert len(places_of_specs(workspace)) == 1
+    assert "threshold: 0.9\n" in spec_of_the_agent(workspace)
+
+
 @pytest.mark.usefixtures("workspace")
 def test_without_a_former_version_a_rollback_says_so(bundle: Path) -> None:
     assert deployed(bundle, follow=True) == 0
@@ -397,6 +528,16 @@ def test_after_a_rollback_what_was_done_before_is_done_again(
     assert len(workspace.runs.started) == before + 3
 
 
+@pytest.mark.parametrize("why", ["x" * 201, "two\nlines", "card 4111111111111111", ""])
+def test_a_reason_that_the_registry_would_refuse_is_refused_before_a_node_is_asked_for(
+    why: str, bundle: Path, workspace: LoopbackWorkspace
+) -> None:
+    for action in ("canary", "promote", "rollback"):
+        with pytest.raises(ConfigurationError, match="--why: expected a line"):
+            deployed(bundle, action=action, percent=5.0, why=why)
+    assert workspace.asked == []
+
+
 def test_a_workspace_is_told_the_version_that_is_installed(
     workspace: LoopbackWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -423,6 +564,19 @@ def test_status_and_runs_show_what_is_there(
     assert [(row["job"], row["run"], row["seconds"]) for row in rows] == [
         ("reconcile", 602, 30), ("reconcile", 601, 30),
     ]  # fmt: skip
+
+
+def test_a_run_that_waits_in_a_queue_has_not_begun_long_ago(
+    bundle: Path, workspace: LoopbackWorkspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert deployed(bundle, follow=True) == 0
+    number = next(key for key, job in workspace.jobs.items() if job["name"] == "card-fraud-reconcile-prod")
+    for each, waits in ((600, False), (601, True)):
+        workspace.runs.started[each] = WorkspaceRun(each, {"job_id": number, "tasks": []}, "", waits=waits)
+    capsys.readouterr()
+    show_runs(at(bundle), 2, as_json=True)
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["run"], row["began"] is None) for row in rows] == [(601, True), (600, False)]
 
 
 def test_one_thing_at_a_time_and_never_nothing() -> None:
