@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from schemas.errors import ConfigurationError, nearest
 
 CONFIGURATION = "databricks.yml"
 FILES, WHEELS = "${workspace.file_path}", "${workspace.artifact_path}"
+_FILES_OF_TASKS = {"notebook_task": "notebook_path", "spark_python_task": "python_file"}
 RESOURCES = ("jobs", "schemas", "volumes", "secret_scopes")
 _KNOWN = (
     "bundle", "include", "variables", "artifacts", "run_as", "permissions", "targets", "resources",
@@ -19,6 +20,40 @@ _KNOWN = (
 )  # fmt: skip
 _OF_A_TARGET = ("mode", "default", "variables", "workspace", "run_as", "permissions", "resources")
 _BY_CLI = "`databricks bundle deploy` takes it, this deployment does not"
+# Which keys hold a mapping or a list, from the outside in; `*` is any name, or each element of a list.
+_MAPPING, _LIST = dict, list
+_SHAPES: Mapping[str, type] = {
+    "bundle": _MAPPING,
+    "include": _LIST,
+    "targets": _MAPPING,
+    "variables": _MAPPING,
+    "variables.*": _MAPPING,
+    "artifacts": _MAPPING,
+    "artifacts.*": _MAPPING,
+    "run_as": _MAPPING,
+    "permissions": _LIST,
+    "permissions.*": _MAPPING,
+    "workspace": _MAPPING,
+    "resources": _MAPPING,
+    "resources.*": _MAPPING,
+    "resources.*.*": _MAPPING,
+    "resources.*.*.permissions": _LIST,
+    "resources.*.*.permissions.*": _MAPPING,
+    "resources.*.*.grants": _LIST,
+    "resources.*.*.grants.*": _MAPPING,
+    "resources.*.*.tags": _MAPPING,
+    "resources.jobs.*.tasks": _LIST,
+    "resources.jobs.*.tasks.*": _MAPPING,
+    "resources.jobs.*.tasks.*.libraries": _LIST,
+    "resources.jobs.*.tasks.*.libraries.*": _MAPPING,
+    "resources.jobs.*.tasks.*.notebook_task": _MAPPING,
+    "resources.jobs.*.tasks.*.spark_python_task": _MAPPING,
+    "resources.jobs.*.tasks.*.python_wheel_task": _MAPPING,
+    "resources.jobs.*.job_clusters": _LIST,
+    "resources.jobs.*.job_clusters.*": _MAPPING,
+    "resources.jobs.*.continuous": _MAPPING,
+    "resources.jobs.*.schedule": _MAPPING,
+}
 # What tells the elements of a list apart, where two lists are put together.
 _NAMED_BY = ("task_key", "job_cluster_key", "name", "principal")
 
@@ -40,9 +75,11 @@ def read_bundle(folder: Path, target: str) -> Tree:
             where=str(folder.absolute()),
         )
     tree = _document(main, folder)
-    for pattern in tree.pop("include", []):
-        for path in sorted(folder.glob(str(pattern))):
+    for pattern in tree.pop("include", None) or ():
+        for path in _included(folder, str(pattern)):
             tree = merged(tree, _document(path, folder))
+    if not (tree.get("bundle") or {}).get("name"):
+        raise ConfigurationError("has no name", where=str(main), key="bundle")
     targets = tree.pop("targets", None) or {}
     if target not in targets:
         raise ConfigurationError(
@@ -50,8 +87,20 @@ def read_bundle(folder: Path, target: str) -> Tree:
         )
     chosen = targets[target] or {}
     _check_keys(chosen, _OF_A_TARGET, main, f"targets.{target}")
-    given = {"variables": _with_values(chosen.get("variables") or {}), "bundle": {"target": target}}
+    own = _with_values(chosen["variables"]) if isinstance(chosen.get("variables"), dict) else None
+    _check_shapes({**chosen, "variables": own or chosen.get("variables")}, main, f"targets.{target}.")
+    _lead_resources(chosen, main, folder, f"targets.{target}.")
+    given = {"variables": own or {}, "bundle": {"target": target}}
     return merged(tree, {**{name: each for name, each in chosen.items() if name != "default"}, **given})
+
+
+def _included(folder: Path, pattern: str) -> list[Path]:
+    """Return the files that a pattern names below the bundle's folder."""
+    if pattern.startswith("/") or ".." in pattern.split("/") or not pattern:
+        raise ConfigurationError(
+            f"{pattern!r} leads out of the bundle", where=str(folder / CONFIGURATION), key="include"
+        )
+    return sorted(folder.glob(pattern))
 
 
 def merged(below: Tree, above: Mapping[str, Any]) -> Tree:
@@ -64,7 +113,8 @@ def _merged(below: object, above: object) -> object:
         return merged(below, above)
     if isinstance(below, list) and isinstance(above, list):
         return _joined(below, above)
-    return above
+    is_left_out = above is None and isinstance(below, dict | list)
+    return below if is_left_out else above
 
 
 def _joined(below: list[Any], above: list[Any]) -> list[Any]:
@@ -89,13 +139,46 @@ def _document(path: Path, folder: Path) -> Tree:
     if not isinstance(content, dict):
         raise ConfigurationError("expected a mapping of keys to values", where=str(path))
     _check_keys(content, _KNOWN, path, "")
+    _check_shapes(content, path)
+    _lead_resources(content, path, folder)
+    return content
+
+
+def _lead_resources(content: Tree, path: Path, folder: Path, below: str = "") -> None:
+    """Have the tasks of a document, or of one target in it, lead to where their files will be."""
     kinds = content.get("resources") or {}
-    _check_keys(kinds, RESOURCES, path, "resources")
+    _check_keys(kinds, RESOURCES, path, f"{below}resources")
     base = path.parent.relative_to(folder).as_posix()
     for job in (kinds.get("jobs") or {}).values():
         for task in job.get("tasks") or []:
-            _lead_from_the_folder(task, base)
-    return content
+            _lead_from_the_folder(task, base, path, folder)
+
+
+def _check_shapes(content: Tree, path: Path, below: str = "") -> None:
+    """See that mappings and lists are where they are expected; a key without a value is as one left out."""
+    for pattern, kind in _SHAPES.items():
+        may_be_left_out = not pattern.endswith("*")
+        for names, value in _at(content, pattern.split(".")):
+            if not (isinstance(value, kind) or (value is None and may_be_left_out)):
+                expected = "a list" if kind is list else "a mapping of keys to values"
+                raise ConfigurationError(
+                    f"expected {expected}", where=str(path), key=f"{below}{'.'.join(names)}"
+                )
+
+
+def _at(
+    content: object, parts: Sequence[str], names: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Yield what a pattern leads to, each with the names that lead there."""
+    if not parts:
+        yield names, content
+        return
+    inner: Iterable[tuple[object, object]] = enumerate(content) if isinstance(content, list) else ()
+    if isinstance(content, dict):
+        inner = content.items()
+    for name, each in inner:
+        if parts[0] in ("*", name):
+            yield from _at(each, parts[1:], (*names, str(name)))
 
 
 def _check_keys(content: object, known: tuple[str, ...], path: Path, key: str) -> None:
@@ -107,24 +190,30 @@ def _check_keys(content: object, known: tuple[str, ...], path: Path, key: str) -
             raise ConfigurationError(f"unknown here: {_BY_CLI}", where=str(path), key=inner)
 
 
-def _lead_from_the_folder(task: Tree, base: str) -> None:
+def _lead_from_the_folder(task: Tree, base: str, path: Path, folder: Path) -> None:
     """Have the relative paths of a task lead to where its files will be on the workspace."""
-    notebook = task.get("notebook_task") or {}
-    if _is_relative(notebook.get("notebook_path")):
-        notebook["notebook_path"] = _placed(base, notebook["notebook_path"]).removesuffix(".py")
+
+    def placed(name: str) -> str:
+        inner = posixpath.normpath(posixpath.join(base, name))
+        if inner.split("/")[0] == ".." or not (folder / inner).is_file():
+            raise ConfigurationError(
+                f"{name!r} is no file of the bundle", where=str(path), key=str(task.get("task_key"))
+            )
+        return f"{FILES}/{inner}"
+
+    for kind, key in _FILES_OF_TASKS.items():
+        asked = task.get(kind) or {}
+        if _is_relative(asked.get(key)):
+            asked[key] = placed(asked[key]).removesuffix(".py" if kind == "notebook_task" else "")
     for library in task.get("libraries") or []:
         if _is_relative(library.get("requirements")):
-            library["requirements"] = _placed(base, library["requirements"])
+            library["requirements"] = placed(library["requirements"])
         if _is_relative(library.get("whl")):
             library["whl"] = f"{WHEELS}/*.whl"
 
 
 def _is_relative(path: object) -> bool:
     return isinstance(path, str) and not path.startswith(("/", "$"))
-
-
-def _placed(base: str, path: str) -> str:
-    return f"{FILES}/{posixpath.normpath(posixpath.join(base, path))}"
 
 
 def _with_values(variables: Mapping[str, Any]) -> Tree:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from schemas.errors import ConfigurationError
 from streaming.databricks.bundle_tree import Tree
 from streaming.history.forecast import Forecast
 
@@ -57,6 +58,8 @@ def _hours(job: Tree) -> tuple[float, str]:
 
 def _runs_per_month(cron: str) -> int:
     fields = cron.split()
+    if len(fields) <= _DAY_FIELD:
+        raise ConfigurationError(f"{cron!r} has not the six fields of Quartz", key="quartz_cron_expression")
     if fields[_HOUR_FIELD] == _ALL:
         return _HOURS_PER_MONTH
     return 4 if fields[_DAY_FIELD] == _SUNDAYS else 30

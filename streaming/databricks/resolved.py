@@ -26,6 +26,12 @@ _BUILD = "flagstream databricks wheel dist"
 _LEFT_OUT = frozenset({"dist", "node_modules", "__pycache__"})
 _MOST_BYTES = 10 * 1024 * 1024
 _DIGEST_CHARACTERS = 12
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "jobs": ("name", "tasks"),
+    "schemas": ("catalog_name", "name"),
+    "volumes": ("catalog_name", "schema_name", "name"),
+    "secret_scopes": ("name",),
+}
 _TYPES: Mapping[str, Callable[[Any], Any]] = {
     "jobs": Job.from_dict,
     "schemas": Schema.from_dict,
@@ -92,6 +98,7 @@ def resolve(
     tree = merged(tree, {"deployment": {"version": version}})
     found = followed(tree, lambda name: in_tree(tree, name))
     place = found["workspace"]
+    _rooted(place["root_path"])  # also with all that its references have brought
     wheel_path = f"{place['artifact_path']}/{wheel.file_name}"
     resources = _checked(found.get("resources") or {}, wheel_path, place["artifact_path"])
     return ResolvedBundle(
@@ -109,9 +116,20 @@ def resolve(
 
 
 def bundle_host(folder: Path, target: str) -> str | None:
-    """Return the workspace that a target names, None where it leaves that to the environment."""
+    """Return the workspace that a target names, None where it leaves that to the environment.
+
+    Raises:
+        ConfigurationError: the bundle cannot be used, or its address is a reference.
+    """
     workspace = read_bundle(folder, target).get("workspace") or {}
     host = workspace.get("host")
+    if host is not None and "${" in str(host):
+        raise ConfigurationError(
+            "the login is chosen by it, before variables are known: write the address itself, or leave it to "
+            "DATABRICKS_HOST",
+            where=CONFIGURATION,
+            key="workspace.host",
+        )
     return None if host is None else str(host)
 
 
@@ -120,7 +138,7 @@ def _completed(tree: Tree, given: Mapping[str, str], user: str) -> Tree:
     for name in given:
         if name not in (tree.get("variables") or {}):
             raise ConfigurationError(f"the bundle has no variable {name!r}", where=f"--var {name}")
-    root = (tree.get("workspace") or {}).get("root_path", _HOME)
+    root = _rooted((tree.get("workspace") or {}).get("root_path", _HOME))
     own = f"{root}/versions/{_VERSION}"
     workspace = {
         "root_path": root,
@@ -131,6 +149,20 @@ def _completed(tree: Tree, given: Mapping[str, str], user: str) -> Tree:
     values = {"variables": {name: {"default": value} for name, value in given.items()}}
     found = merged(merged(tree, {"workspace": workspace}), values)
     return _for_development(found, user) if found.get("mode") == "development" else found
+
+
+def _rooted(path: object) -> str:
+    """Return the folder of all versions; `~` is the home of whoever deploys, as the Databricks CLI has it."""
+    text = str(path)
+    if text.startswith("~/"):
+        text = f"/Workspace/Users/${{workspace.current_user.userName}}{text[1:]}"
+    if not text.startswith("/") or ".." in text.split("/"):
+        raise ConfigurationError(
+            f"expected a folder of the workspace such as /Workspace/Shared/agents, or ~/agents, not {text!r}",
+            where=CONFIGURATION,
+            key="workspace.root_path",
+        )
+    return text
 
 
 def _for_development(tree: Tree, user: str) -> Tree:
@@ -202,6 +234,9 @@ def _typed(kind: str, key: str, resource: Tree) -> Tree:
     Raises:
         ConfigurationError: it does not fit its type.
     """
+    for name in _NEEDED[kind]:
+        if not resource.get(name):
+            raise ConfigurationError(f"has no {name}", where=CONFIGURATION, key=f"resources.{kind}.{key}")
     try:
         return dict(_TYPES[kind](resource).as_dict())
     except (ValueError, TypeError, AttributeError) as fault:

@@ -27,7 +27,7 @@ from agent.model.child_environment import child_environment
 from schemas.errors import ConfigurationError, FlagstreamError
 from streaming.databricks.workspace import Workspace, workspace_faults
 from streaming.output.log import log
-from streaming.output.redaction import keep_secret
+from streaming.output.redaction import forget_secret, keep_secret
 from streaming.store.whole_files import replace_file
 
 _RENEWED_BEFORE_MS = 10 * 60 * 1000
@@ -53,6 +53,7 @@ class VendedCredentials:
         self._workspace, self._url, self._now_ms = workspace, url, now_ms
         self._lock = threading.Lock()
         self._held: Mapping[str, str] = {}
+        self._hidden, self._older = frozenset[str](), frozenset[str]()
         self._until_ms = 0.0
 
     def current(self) -> Mapping[str, str]:
@@ -82,8 +83,7 @@ class VendedCredentials:
                 "AZURE_CLIENT_ID, AZURE_CLIENT_SECRET and AZURE_TENANT_ID, whose tokens are renewed",
                 where=self._url,
             )
-        keep_secret(vended.secret_access_key)
-        keep_secret(vended.session_token)
+        self._hide(frozenset({vended.secret_access_key, vended.session_token or ""}))
         until = datetime.fromtimestamp((found.expiration_time or 0) / 1000, UTC)
         return {
             "AccessKeyId": vended.access_key_id,
@@ -91,6 +91,14 @@ class VendedCredentials:
             "Token": vended.session_token or "",
             "Expiration": until.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
+
+    def _hide(self, fresh: frozenset[str]) -> None:
+        """Hide those before, too, which are good for minutes still, and no longer those before them."""
+        for each in fresh:
+            keep_secret(each)
+        for each in self._older - self._hidden - fresh:
+            forget_secret(each)
+        self._hidden, self._older = fresh, self._hidden
 
 
 @contextmanager

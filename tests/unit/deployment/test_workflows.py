@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
+from agent import SPECS
+from schemas.spec import load_spec
+from streaming.databricks.bundle import bundle_files
 from streaming.home.settings import Settings
 from tests.deployment import ROOT
 from tests.prometheus import LOCK, installed
@@ -105,6 +109,14 @@ def test_a_pull_request_has_the_bundle_validated_and_nothing_changed() -> None:
         "databricks bundle validate --target dev",
         f"{DEPLOY} --target dev --dry-run",
     ]
+
+
+def test_the_spec_that_is_deployed_unless_another_is_named_can_be_a_bundle() -> None:
+    text = (ROOT / ".github" / "workflows" / "databricks.yml").read_text(encoding="utf-8")
+    named = set(re.findall(r"inputs\.spec \|\| '([\w-]+)'", text))
+    named |= {yaml.load(text, yaml.BaseLoader)["on"]["workflow_dispatch"]["inputs"]["spec"]["default"]}
+    (name,) = named
+    assert bundle_files(load_spec(SPECS / f"{name}.yaml"), {})
 
 
 def test_all_tests_run_where_what_they_need_can_be_had() -> None:

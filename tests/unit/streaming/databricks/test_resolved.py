@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,10 @@ from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError
 from streaming.databricks.bundle_tree import merged
+from streaming.databricks.costs import job_costs
 from streaming.databricks.references import followed
-from streaming.databricks.resolved import ResolvedBundle, resolve
+from streaming.databricks.resolved import ResolvedBundle, bundle_host, resolve
+from streaming.databricks.sequences import job_run, rollback_run
 from tests.unit.streaming.databricks.samples import GIVEN, USER, wheel, written
 
 
@@ -82,6 +87,13 @@ def test_a_target_lays_its_own_over_the_rest(bundle: Path) -> None:
     ("changes", "said"),
     [
         ({"sync": {}}, r"sync: unknown here: `databricks bundle deploy` takes it"),
+        ({"include": "resources/*.yml"}, "include: expected a list"),
+        ({"include": ["../*.yml"]}, r"include: '\.\./\*\.yml' leads out of the bundle"),
+        ({"resources": {"jobs": [1]}}, r"resources\.jobs: expected a mapping"),
+        (
+            {"targets": {"prod": {"resources": {"pipelines": {}}}}},
+            r"targets\.prod\.resources\.pipelines: unknown",
+        ),
         ({"resources": {"pipelines": {}}}, r"resources\.pipelines: unknown here"),
         ({"targets": {"prod": {"presets": {}}}}, r"targets\.prod\.presets: unknown here"),
         ({"artifacts": {"flagstream": {"build": "rm -rf /"}}}, "only the wheel of flagstream"),
@@ -97,6 +109,96 @@ def test_what_cannot_be_used_is_named(changes: dict[str, Any], said: str, bundle
     edited(bundle, **changes)
     with pytest.raises(ConfigurationError, match=said):
         resolved(bundle)
+
+
+def test_the_home_of_whoever_deploys_may_stand_as_a_tilde_and_folders_may_hold_blanks(bundle: Path) -> None:
+    edited(bundle, targets={"prod": {"workspace": {"root_path": "~/of mine/${bundle.name}"}}})
+    assert resolved(bundle).root == f"/Workspace/Users/{USER}/of mine/card-fraud"
+
+
+@pytest.mark.parametrize("path", ["agents/x", "/Workspace/Users/a/../b", "", "..", "~", None, 5])
+def test_a_folder_that_leads_elsewhere_or_nowhere_is_refused(path: object, bundle: Path) -> None:
+    edited(bundle, targets={"prod": {"workspace": {"root_path": path}}})
+    with pytest.raises(ConfigurationError, match=r"workspace\.root_path: expected a folder of the workspace"):
+        resolved(bundle)
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside.py", "../../outside.py", "../notebooks/smoek.py", "../notebooks"]
+)
+def test_a_task_runs_what_the_bundle_brings_and_nothing_else(name: str, bundle: Path) -> None:
+    (bundle.parent / "outside.py").write_text("print()", encoding="utf-8")
+    tasks = [{"task_key": "smoke", "notebook_task": {"notebook_path": name}}]
+    edited(bundle, "resources/jobs.yml", resources={"jobs": {"smoke": {"tasks": tasks}}})
+    with pytest.raises(ConfigurationError, match=r"jobs\.yml: smoke: .* is no file of the bundle"):
+        resolved(bundle)
+
+
+def test_a_task_of_one_target_and_a_script_lead_to_the_files_of_this_version_too(bundle: Path) -> None:
+    (bundle / "more.py").write_text("print()", encoding="utf-8")
+    tasks = [
+        {"task_key": "smoke", "notebook_task": {"notebook_path": "notebooks/tables.py"}},
+        {"task_key": "more", "spark_python_task": {"python_file": "more.py"}},
+    ]
+    edited(bundle, targets={"prod": {"resources": {"jobs": {"smoke": {"tasks": tasks}}}}})
+    found = resolved(bundle)
+    smoke, more = found.jobs["smoke"]["tasks"]
+    assert smoke["notebook_task"]["notebook_path"] == f"{found.file_path}/notebooks/tables"
+    assert more["spark_python_task"]["python_file"] == f"{found.file_path}/more.py"
+
+
+def test_a_job_of_several_tasks_is_resolved_and_refused_as_a_run_on_its_own(bundle: Path) -> None:
+    more = [{"task_key": "more", "notebook_task": {"notebook_path": "notebooks/tables.py"}}]
+    edited(bundle, targets={"prod": {"resources": {"jobs": {"tables": {"tasks": more}}}}})
+    with pytest.raises(
+        ConfigurationError, match="card-fraud-tables-prod: has 2 tasks: a run on its own is of one"
+    ):
+        job_run(resolved(bundle), "tables", "now")
+
+
+def test_a_key_whose_content_is_commented_out_takes_nothing_away(bundle: Path) -> None:
+    whole = resolved(bundle).resources
+    edited(bundle, targets={"prod": {"resources": None, "variables": None}})
+    assert resolved(bundle).resources.keys() == whole.keys()
+
+
+def test_the_address_of_a_workspace_is_no_reference(bundle: Path) -> None:
+    edited(bundle, workspace={"host": "${var.catalog}"})
+    with pytest.raises(ConfigurationError, match=r"workspace\.host: the login is chosen by it"):
+        bundle_host(bundle, "prod")
+
+
+def nodes(tree: Any, names: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield names
+    inner = tree.items() if isinstance(tree, dict) else enumerate(tree if isinstance(tree, list) else ())
+    for name, each in inner:
+        yield from nodes(each, (*names, name))
+
+
+def with_another(tree: Any, names: tuple[Any, ...], value: object) -> Any:
+    if not names:
+        return value
+    changed = tree.copy()
+    changed[names[0]] = with_another(tree[names[0]], names[1:], value)
+    return changed
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["databricks.yml", "resources/jobs.yml", "resources/catalog.yml"])
+@pytest.mark.parametrize("value", [None, "x", "${x}", 5, [None], {"x": None}])
+def test_whatever_stands_at_one_place_the_bundle_is_used_or_refused_by_one_of_our_errors(
+    name: str, value: object, bundle: Path
+) -> None:
+    whole = yaml.safe_load((bundle / name).read_text(encoding="utf-8"))
+    for names in random.Random(f"{name} {value}").sample([*nodes(whole)], 12):
+        (bundle / name).write_text(yaml.safe_dump(with_another(whole, names, value)), encoding="utf-8")
+        with suppress(ConfigurationError):
+            bundle_host(bundle, "prod")
+            found = resolved(bundle)
+            job_costs(found.jobs, 1.0)
+            for each in found.names():
+                job_run(found, each, "now")
+            rollback_run(found, "why", 0)
 
 
 def test_a_target_and_a_variable_that_there_are_not_are_named(bundle: Path) -> None:

@@ -70,6 +70,23 @@ def test_they_are_renewed_ten_minutes_before_they_expire_and_not_sooner(workspac
     assert redacted("secret-1 session-2") == "[redacted] [redacted]"
 
 
+def test_those_that_opened_something_long_ago_are_no_longer_looked_for_in_each_line(
+    workspace: LoopbackWorkspace,
+) -> None:
+    clock, numbers = [NOW_MS], range(71, 75)
+    workspace.vended += [keys(each, NOW_MS + at * HOUR_MS) for at, each in enumerate(numbers, 1)]
+    vended = credentials(clock)
+    for _ in numbers:
+        vended.current()
+        clock[0] += HOUR_MS
+    assert [redacted(f"secret-{each}") for each in numbers] == [
+        "secret-71",
+        "secret-72",
+        "[redacted]",
+        "[redacted]",
+    ]
+
+
 def test_nobody_else_on_the_machine_gets_them(workspace: LoopbackWorkspace, tmp_path: Path) -> None:
     workspace.vended.append(keys(1, NOW_MS + HOUR_MS))
     with vending(credentials([NOW_MS]), tmp_path / "scratch") as variables:
