@@ -22,7 +22,7 @@ from streaming.store.client import client_of, key_of, store_faults
 from streaming.store.place import Place
 
 _FETCHED_WHOLE = 32 << 20
-_KEPT_EACH, _KEPT = 8 << 20, 64 << 20
+KEPT_EACH, _KEPT = 8 << 20, 64 << 20
 _READ_AHEAD = 4 << 20
 
 
@@ -80,7 +80,7 @@ class _Recent:
 
     def keep(self, uri: str, content: object) -> None:
         held = pa.py_buffer(content)
-        if held.size > _KEPT_EACH:
+        if held.size > KEPT_EACH:
             return
         with self._lock:
             if uri in self._held:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -46,23 +47,49 @@ class Handle:
                 self._table.update_incremental()
             return self._table
 
-    def committed(self, version: int) -> None:
-        """Hear of a commit: all before it are known by then."""
-        self._reached = version
+    @property
+    def opened(self) -> DeltaTable:
+        """The table as it was last read, perhaps behind: its columns and properties."""
+        return self._table
+
+    def committed(self, version: int, transactions: Mapping[str, int], files: pa.Table) -> None:
+        """Hear of a commit: all before it are known by then.
+
+        What is known of the version before it goes on from there, since Delta's library takes longer for each
+        answer with every entry of the log.
+
+        Args:
+            version: in which it is.
+            transactions: of applications, that it sets.
+            files: that it adds, as `files` says them.
+        """
+        with self._lock:
+            before = self.version
+            self._reached = version
+            if version == before + 1:
+                self._go_on(before, transactions, files)
         self.refreshed()
+
+    def _go_on(self, before: int, transactions: Mapping[str, int], files: pa.Table) -> None:
+        if self._stamps[0] == before:
+            self._stamps = (before + 1, {**self._stamps[1], **transactions})
+        known = self._files[1]
+        if self._files[0] == before and known is not None:
+            # Columns without any statistics are left out, or have no type.
+            self._files = (before + 1, pa.concat_tables([known, files], promote_options="permissive"))
 
     def transaction(self, app_id: str) -> int | None:
         """Return the highest batch that an application has committed, None for none.
 
         Delta's library reads the whole log for each answer, which stays what it is until the next version.
         """
-        table = self.table()
-        version = table.version()  # read first: an answer of a later one is kept where nobody looks again
-        if self._stamps[0] != version:
-            self._stamps = (version, {})
-        known = self._stamps[1]
+        version, known = self._stamps
+        if version != self.version:
+            # Read first: an answer of a later version is kept where nobody looks again.
+            version, known = self.table().version(), {}
+            self._stamps = (version, known)
         if app_id not in known:
-            known[app_id] = table.transaction_version(app_id)
+            known[app_id] = self.table().transaction_version(app_id)
         return known[app_id]
 
     def files(self) -> pa.Table:
@@ -70,9 +97,10 @@ class Handle:
 
         Delta's library makes them anew for each answer; they stay what they are until the next version.
         """
-        table = self.table()
-        version, (known, files) = table.version(), self._files
-        if files is None or known != version:
+        version, files = self._files
+        if files is None or version != self.version:
+            table = self.table()
+            version = table.version()
             files = pa.table(table.get_add_actions(flatten=True))
             self._files = (version, files)
         return files

@@ -31,7 +31,6 @@ from schemas.errors import (
 )
 from schemas.lake_tables import TABLES, Table
 from schemas.spec import AgentSpec
-from streaming.delta.appending import append_rows
 from streaming.delta.commits import MARK_KEY, RefusedError, has_landed, new_mark
 from streaming.delta.durable import sync
 from streaming.delta.faults import table_faults
@@ -107,7 +106,7 @@ class LakeTable(StoredTable):
         with table_faults(place):
             super().__init__(place, self._open_or_create(schema, retention), schema)
         self._fence_id, self._epoch, self._commits, self._synced = fence_id, 0, 0, synced
-        self._staged = None if self._log is None else StagedCommits(place, self._log.take)
+        self._staged: StagedCommits | None = None
         self._add_missing(schema.names if evolves else later)
         self._former = self._former_columns() if evolves else []
         self.schema = pa.schema([*schema, *self._former])
@@ -253,10 +252,14 @@ class LakeTable(StoredTable):
         after: Sequence[Callable[[], None]] = (),
     ) -> None:
         before, mark = self.version, new_mark()
-        commit = self._prepared(rows, self._properties(mark, stamps, metadata), after)
+        transactions = {self._fence_id: self._epoch, **{each.app_id: each.batch_id for each in stamps}}
+        properties = _properties(mark, transactions, metadata)
+        with table_faults(self.place):
+            put = self._stage().uploaded(self._handle.opened, before, rows, properties, after)
         try:
             with table_faults(self.place):
-                commit()
+                made = put()
+            self._handle.committed(made.version, transactions, made.files)
         except Exception as fault:
             landed = has_landed(self._reopened, before, mark, self._read_attempts)
             if landed:
@@ -265,30 +268,15 @@ class LakeTable(StoredTable):
                 raise self._refused(fault, certainly=landed is not None) from None
             raise
 
+    def _stage(self) -> StagedCommits:
+        """Return what makes commits; who only reads through this handle needs no folder for it."""
+        if self._staged is None:
+            self._staged = StagedCommits(self.place, *(() if self._log is None else (self._log.take,)))
+        return self._staged
+
     def _reopened(self) -> DeltaTable:
         self._reopen()
         return self._table
-
-    def _prepared(
-        self, rows: pa.Table, properties: CommitProperties, after: Sequence[Callable[[], None]]
-    ) -> Callable[[], None]:
-        """Do what comes before a commit, and return what makes it."""
-        if self._staged is None:
-            for each in after:
-                each()
-            return partial(append_rows, self._table, rows, properties)
-        put = self._staged.uploaded(self._table, rows, properties, after)
-        return lambda: self._handle.committed(put())
-
-    def _properties(
-        self, mark: str, stamps: Sequence[Stamp], metadata: Mapping[str, Any] | None
-    ) -> CommitProperties:
-        transactions = [Transaction(self._fence_id, self._epoch)]
-        transactions += [Transaction(stamp.app_id, stamp.batch_id) for stamp in stamps]
-        custom = {TRANSACTIONS_KEY: str(len(transactions)), MARK_KEY: mark}
-        if metadata is not None:
-            custom[METADATA_KEY] = json.dumps(metadata, sort_keys=True)
-        return CommitProperties(custom_metadata=custom, app_transactions=transactions)
 
     def check_ours(self) -> None:
         """Check that no later driver has claimed the table.
@@ -472,6 +460,16 @@ def _create(place: Place, schema: pa.Schema, retention: timedelta) -> None:
         },
         raise_if_key_not_exists=False,
     )
+
+
+def _properties(
+    mark: str, transactions: Mapping[str, int], metadata: Mapping[str, Any] | None
+) -> CommitProperties:
+    custom = {TRANSACTIONS_KEY: str(len(transactions)), MARK_KEY: mark}
+    if metadata is not None:
+        custom[METADATA_KEY] = json.dumps(metadata, sort_keys=True)
+    written = [Transaction(app_id, version) for app_id, version in transactions.items()]
+    return CommitProperties(custom_metadata=custom, app_transactions=written)
 
 
 def _plain(kind: pa.DataType) -> str:

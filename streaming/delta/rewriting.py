@@ -12,7 +12,6 @@ What was done stays readable in application transactions, which outlive the entr
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from schemas.errors import RetryableError
 from streaming.delta.appending import NO_HOOKS, WRITER
+from streaming.delta.commit_target import target_of
 from streaming.delta.commits import MARK_KEY, new_mark
 from streaming.delta.durable import sync
 from streaming.delta.faults import table_faults
@@ -121,8 +121,7 @@ def rewrite(
         stored = StoredTable(place, table, pa.schema(table.schema()))
         actions = pa.table(table.get_add_actions()).to_pylist()
         wanted = [each for each in actions if chosen is None or each["path"] in chosen]
-        staged = None if place.is_local else StagedCommits(place)
-        put = partial(_copy_into, place) if staged is None else staged.put_file
+        put = target_of(place).put_file
         found = (_replaced(stored, table.schema(), each, change, put) for each in wanted)
         replaced = [each for each in found if each is not None]
         removed = sum(each.removed for each in replaced)
@@ -130,7 +129,7 @@ def rewrite(
         if not replaced and not left.facts and not left.forgets:
             return Rewritten()
         commit = partial(_commit, replaced=replaced, notes=left, rewritten=table.version() + 1)
-        commit(table) if staged is None else staged.made(table, commit)
+        commit(table) if place.is_local else StagedCommits(place).made(table, commit)
         remove_indexes(place)
         sync(place)
     return Rewritten(len(replaced), removed)
@@ -155,10 +154,6 @@ def _replaced(
         return None
     added = _written(schema, left, put) if left.num_rows else ()
     return _Replaced(action["path"], action["size_bytes"], added, rows.num_rows - left.num_rows)
-
-
-def _copy_into(place: Place, name: str, file: Path) -> None:
-    shutil.copyfile(file, (place / name).path)
 
 
 def _written(schema: Schema, rows: pa.Table, put: Put) -> tuple[AddAction, ...]:

@@ -1,9 +1,10 @@
-"""Commits to a table in an object store by two requests: one for the data file, one for the entry of its log.
+"""Commits to a table by two steps: one puts the data file, one the entry of its log.
 
-Delta's library writes both into a folder of this machine, as it would write them there; its own way to commit
-there takes six requests in a row. The entry is put under the next number if nothing lies there yet, so of
-several that commit at once one prevails. Whoever finds the number taken reads what lies there, as the
-library does: where it has nothing to do with the commit, the next number is tried.
+Delta's library writes both into a small table made for the purpose, as it would write them there. Its own way
+to commit takes six requests in a row in an object store, and longer with every file and entry that a table
+has. The entry is put under the next number if nothing lies there yet, so of several that commit at once one
+prevails. Whoever finds the number taken reads what lies there, as the library does: where it has nothing to
+do with the commit, the next number is tried.
 """
 
 from __future__ import annotations
@@ -19,42 +20,53 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import obstore
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
-from obstore.exceptions import AlreadyExistsError
 
 from streaming.delta.appending import append_rows
-from streaming.delta.data_files import keep
+from streaming.delta.commit_target import target_of
 from streaming.delta.log_tail import entry_path, log_actions
-from streaming.delta.remote_log import entry_place, read_entry
-from streaming.delta.side_by_side import side_by_side
-from streaming.store.client import client_of, key_of, store_faults
 from streaming.store.place import Place
 from streaming.store.spool import spool_folder
 
-_MADE_ANEW_AFTER = 64  # a handle slows down with every commit
+_MADE_ANEW_AFTER = 16  # a handle slows down with every commit
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A commit that was made.
+
+    Attributes:
+        version: in which it is.
+        files: a row for each data file that it adds, as `DeltaTable.get_add_actions` says them flat.
+    """
+
+    version: int
+    files: pa.Table
 
 
 @dataclass(frozen=True)
 class _Staged:
-    """A commit as it will be put: data files by name, and the entry that names them."""
+    """A commit as it will be put: data files by name, the folder that has them, and the entry."""
 
-    files: dict[str, bytes]
+    names: list[str]
+    folder: Path
     entry: bytes
+    files: pa.Table
 
 
 class StagedCommits:
     """Commits to one table.
 
     Args:
-        place: where the table lies, in an object store.
+        place: where the table lies.
         seen: takes the number and the content of each log entry that is put, or met in its place.
     """
 
     def __init__(self, place: Place, seen: Callable[[int, bytes], None] = lambda _, __: None) -> None:
-        self._place, self._client, self._seen = place, client_of(place), seen
+        self._target, self._seen = target_of(place), seen
         self._folder = spool_folder("flagstream-commit-")
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._stage: DeltaTable | None = None
@@ -63,28 +75,30 @@ class StagedCommits:
     def uploaded(
         self,
         table: DeltaTable,
+        version: int,
         rows: pa.Table,
         properties: CommitProperties,
         after: Sequence[Callable[[], None]] = (),
-    ) -> Callable[[], int]:
-        """Put the data file of a commit; return what puts its entry and says under which version.
+    ) -> Callable[[], Committed]:
+        """Put the data file of a commit; return what puts its entry.
 
         Args:
-            table: as the commit's writer has seen it.
+            table: of these columns and properties; nothing else of it is asked.
+            version: that the commit's writer has seen.
             rows: none decide the application transactions alone.
             properties: of the commit.
-            after: what comes before the entry, done beside the upload.
+            after: what comes before the entry, done beside the upload in a store.
 
         Raises:
             CommitFailedError: of the entry alone: a commit that came in between has one of the same
                 application transactions, or changes the table.
             ConfigurationError: the store does not admit this process.
+            OSError: the disk takes nothing.
             StoreError: it does not answer, or is busy; whether an entry has landed, nobody knows.
         """
         staged = self._staged(table, rows, properties)
-        uploads: list[Callable[[], None]] = [partial(self._upload, staged), *after]
-        side_by_side(uploads)
-        return partial(self._put, staged.entry, table.version() + 1)
+        self._target.do_all([partial(self._upload, staged), *after])
+        return lambda: Committed(self._put(staged.entry, version + 1), staged.files)
 
     def replace(self, table: DeltaTable, files: Mapping[str, int], rows: pa.Table) -> int:
         """Put rows in place of the files that hold them, and return the version in which they are.
@@ -103,9 +117,8 @@ class StagedCommits:
         staged = self._staged(table, rows, CommitProperties())
         actions = [json.dumps(_unchanged(each)) for each in log_actions(staged.entry)]
         actions += [json.dumps({"remove": _removal(name, size)}) for name, size in files.items()]
-        compacted = _Staged(staged.files, "\n".join(actions).encode())
-        self._upload(compacted)
-        return self._put(compacted.entry, table.version() + 1)
+        self._upload(staged)
+        return self._put("\n".join(actions).encode(), table.version() + 1)
 
     def made(self, table: DeltaTable, commit: Callable[[DeltaTable], None]) -> int:
         """Put a commit that names files which are in the store already; return the version in which they are.
@@ -122,26 +135,18 @@ class StagedCommits:
         stage.update_incremental()
         return self._put(self._newest_entry_of(stage), table.version() + 1)
 
-    def put_file(self, name: str, file: Path) -> None:
-        """Put a data file that no commit names yet; it goes in parts where it is large."""
-        with store_faults(self._place):
-            obstore.put(self._client, key_of(self._place / name), file)
-
     def _upload(self, staged: _Staged) -> None:
-        with store_faults(self._place):
-            for name, content in staged.files.items():
-                obstore.put(self._client, key_of(self._place / name), content)
+        for name in staged.names:
+            self._target.put_file(name, staged.folder / name)
 
     def _staged(self, table: DeltaTable, rows: pa.Table, properties: CommitProperties) -> _Staged:
         stage = self._stage_for(table)
         append_rows(stage, rows, properties)
         entry = self._newest_entry_of(stage)
         names = [action["add"]["path"] for action in log_actions(entry) if "add" in action]
-        files = {name: (self._made / name).read_bytes() for name in names}
-        for name, content in files.items():
-            (self._made / name).unlink()
-            keep(self._place / name, content)
-        return _Staged(files, entry)
+        listed = pa.table(stage.get_add_actions(flatten=True))
+        added = listed.filter(pc.is_in(listed["path"], pa.array(names, pa.string())))
+        return _Staged(names, self._made, entry, added)
 
     def _stage_for(self, table: DeltaTable) -> DeltaTable:
         if self._stage is None or self._stage.version() >= _MADE_ANEW_AFTER:
@@ -160,19 +165,13 @@ class StagedCommits:
     def _newest_entry_of(self, stage: DeltaTable) -> bytes:
         return entry_path(Place.local(self._made), stage.version()).read_bytes()
 
-    def _put(self, entry: bytes, first: int) -> int:
-        version = first
+    def _put(self, entry: bytes, version: int) -> int:
         while True:
-            key = key_of(entry_place(self._place, version))
-            try:
-                with store_faults(self._place):
-                    obstore.put(self._client, key, entry, mode="create", use_multipart=False)
-            except AlreadyExistsError:
-                there = read_entry(self._place, version)
-                if there is None:
-                    raise CommitFailedError("the log was shortened meanwhile") from None
-            else:
-                there = entry
+            there: bytes | None = entry
+            if not self._target.put_entry(version, entry):
+                there = self._target.entry(version)
+            if there is None:
+                raise CommitFailedError("the log was shortened meanwhile")
             self._seen(version, there)
             if there == entry:  # or put by an attempt whose answer was lost
                 return version

@@ -24,7 +24,8 @@ from schemas.tables import FINDINGS, LABELS_QUARANTINE, SHADOW
 from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.cases.case_store import CaseStore
-from streaming.delta import appending, commits
+from streaming.delta import commits
+from streaming.delta.commit_target import target_of
 from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.whole_tables import read_stored
@@ -48,20 +49,20 @@ FAULTS: list[Exception] = [
 
 @contextmanager
 def answers_lost(fault: Exception, *, landing: bool = True) -> Iterator[list[int]]:
-    """Have the next write raise once its entry stands in the log, or without having written anything."""
-    real, calls = appending.write_deltalake, list[int]()
+    """Have the next entry raise once it stands in the log, or without having been put; yield the versions."""
+    target = type(target_of(Place.local(Path("rows"))))
+    real, versions = target.put_entry, list[int]()
 
-    def write(table: Any, rows: pa.Table, **options: Any) -> None:
-        calls.append(rows.num_rows)
-        if len(calls) > 1 or landing:
-            # A handle of its own: the one at hand does not learn of what came of its commit.
-            real(table if len(calls) > 1 else str(table.table_uri), rows, **options)
-        if len(calls) == 1:
+    def put(self: Any, version: int, entry: bytes) -> bool:
+        versions.append(version)
+        landed = (len(versions) == 1 and not landing) or real(self, version, entry)
+        if len(versions) == 1:
             raise fault
+        return landed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(appending, "write_deltalake", write)
-        yield calls
+        patch.setattr(target, "put_entry", put)
+        yield versions
 
 
 @contextmanager
@@ -139,9 +140,9 @@ def test_what_landed_is_written_once_and_its_writer_goes_on(
     path = tmp_path / "home" / "lake" / "tester" / name
     path.parent.mkdir(parents=True)
     path = (Settings.load(tmp_path / "home", {}).lake("tester") / name).path
-    with answers_lost(fault) as calls:
+    with answers_lost(fault) as versions:
         SHARED[name](path)
-    assert calls == [1]
+    assert versions == [1]
     rows = read_stored(Place.local(path))
     assert rows is not None
     assert rows.num_rows == 1
@@ -157,9 +158,9 @@ def test_what_landed_is_found_although_the_log_is_away_for_a_moment(
 ) -> None:
     place = Settings.load(tmp_path / "home", {}).lake("tester") / name
     place.path.parent.mkdir(parents=True)
-    with answers_lost(fault) as calls, log_unreadable(2):
+    with answers_lost(fault) as versions, log_unreadable(2):
         SHARED[name](place.path)
-    assert calls == [1]
+    assert versions == [1]
     assert len(DeltaTable(place.path).to_pyarrow_table()) == 1
 
 
@@ -169,9 +170,9 @@ def test_what_may_have_landed_is_not_written_again(tmp_path: Path, name: str, fa
     """By then another reader finds the log again, and with it a version that nobody else has written."""
     place = Settings.load(tmp_path / "home", {}).lake("tester") / name
     place.path.parent.mkdir(parents=True)
-    with answers_lost(fault) as calls, log_unreadable(99), pytest.raises(RetryableError):
+    with answers_lost(fault) as versions, log_unreadable(99), pytest.raises(RetryableError):
         SHARED[name](place.path)
-    assert calls == [1]
+    assert versions == [1]
     assert len(DeltaTable(place.path).to_pyarrow_table()) == 1
 
 
@@ -201,13 +202,9 @@ def test_a_successors_commit_is_not_taken_for_ones_own(tmp_path: Path) -> None:
     table, other = (LakeTable(Place.local(tmp_path / "rows"), schema, "agent/epoch", KEEP) for _ in range(2))
     table.claim(1)
 
-    def taken_over(*_: Any, **__: Any) -> None:
-        other.claim(2)
-        raise CommitFailedError("Concurrent transaction failed")
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(FencedError):
-        patch.setattr(appending, "write_deltalake", taken_over)
-        table.append(pa.table({"n": [1]}), Stamp("a", 0))
+    with pytest.raises(FencedError):
+        table.append(pa.table({"n": [1]}), Stamp("a", 0), after=[lambda: other.claim(2)])
+    assert DeltaTable(tmp_path / "rows").to_pyarrow_table().num_rows == 0
 
 
 @pytest.mark.long
