@@ -227,6 +227,8 @@ class _Doing:
             return canary_run(self.bundle, self.spec, options.percent, options.why, before, in_force)
         if options.action == "promote":
             return promotion_run(self.bundle, self.spec, options.why, before)
+        if not self.deployment.history():
+            self.deployment.former()  # says that there is none, before a node is asked for
         return rollback_run(self.bundle, options.why, before)
 
     def _submitted(self, run: OneTimeRun) -> int:

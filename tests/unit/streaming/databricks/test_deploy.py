@@ -488,6 +488,14 @@ def test_without_a_former_version_a_rollback_says_so(bundle: Path) -> None:
         deployed(bundle, action="rollback")
 
 
+def test_where_nothing_was_ever_deployed_a_rollback_asks_for_no_node(
+    bundle: Path, workspace: LoopbackWorkspace
+) -> None:
+    with pytest.raises(ConfigurationError, match="no version of card-fraud was on prod before"):
+        deployed(bundle, action="rollback")
+    assert workspace.runs.started == {}
+
+
 def test_a_canary_is_the_registry_s_stage_on_that_target_and_changes_no_job(
     bundle: Path, tmp_path: Path, workspace: LoopbackWorkspace
 ) -> None:

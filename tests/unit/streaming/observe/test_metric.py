@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -25,6 +25,7 @@ FORBIDDEN = ("id", "transaction", "customer", "card", "alert_id", "query_id", "r
 TEXTS = st.text(st.characters(), max_size=12)  # halves of surrogate pairs, too
 
 
+@example(["\ud800", "x"], 3)
 @given(st.lists(TEXTS, min_size=1, max_size=60), st.integers(1, 20))
 def test_a_label_has_no_more_values_than_were_meant_and_nothing_is_lost(names: list[str], most: int) -> None:
     book = MetricBook("a")
