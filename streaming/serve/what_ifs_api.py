@@ -138,10 +138,10 @@ def candidate_of(spec: AgentSpec, changes: Mapping[str, Any]) -> AgentSpec:
     """
     content = {**spec.model_dump(mode="json", by_alias=True), **changes}
     candidate = parse_document(content, AgentSpec, where=_WHERE)
-    check_replaceable(spec, candidate)
     others = sorted(files_of(candidate) - files_of(spec))
     if others or candidate.policy != spec.policy:
         raise ConfigurationError("a what-if over HTTP names no other file and no other policy", where=_WHERE)
+    check_replaceable(spec, candidate)  # only now: it reads contracts
     return candidate
 
 

@@ -86,7 +86,8 @@ def test_a_what_if_says_what_the_command_says(lake: Settings, client: ApiClient)
         ({"rules_file": "/etc/passwd"}, "no other file"),
         ({"policy": "/tmp/mine.json"}, "no other file"),
         ({"tables": {"alerts": "other"}}, "tables"),
-        ({"data_sources": {"transactions": {"contract": "/tmp/c.yaml", "topic": "events"}}}, "data_sources"),
+        ({"data_sources": {"transactions": {"contract": "/tmp/c.yaml", "topic": "events"}}}, "no other file"),
+        ({"data_sources": {"transactions": {"contract": "handbook", "topic": "events"}}}, "data_sources"),
     ],
 )
 def test_a_candidate_that_cannot_be_tried_is_refused(
@@ -95,6 +96,16 @@ def test_a_candidate_that_cannot_be_tried_is_refused(
     answer = client.post("/v1/what-ifs", json={"changes": changes})
     assert answer.status_code == 400
     assert said in answer.text
+
+
+def test_no_file_is_read_that_somebody_names_over_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(name: str) -> None:
+        raise AssertionError(name)
+
+    monkeypatch.setattr("streaming.versions.registry.load_contract", read)
+    source = {"contract": "/dev/zero", "topic": "events"}
+    with pytest.raises(ConfigurationError, match="no other file"):
+        candidate_of(SPEC, {"data_sources": {"transactions": source}})
 
 
 def test_one_what_if_runs_at_a_time_and_one_that_is_stopped_ends() -> None:
