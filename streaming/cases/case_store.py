@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 import polars as pl
@@ -21,6 +21,7 @@ from streaming.cases.case_frames import (
 )
 from streaming.cases.folding import CASES, fold, homes_of, newest_revisions, together, without_undone
 from streaming.cases.refunds import NO_REFUNDS
+from streaming.cases.text_rows import TextRows
 from streaming.delta.lake import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.table_versions import open_for_reading
@@ -45,6 +46,8 @@ class CaseMemory:
     def __init__(self) -> None:
         self.moves, self.members = pl.DataFrame(schema=MOVES), pl.DataFrame(schema=MEMBERS)
         self.cases, self.refunds, self.next_number = pl.DataFrame(schema=CASES), NO_REFUNDS, 0
+        self._moves_of, self._members_of, self._by_alert = TextRows(), TextRows(), TextRows()
+        self._homes: tuple[int, Mapping[str, str]] = (0, {})
 
     def take(self, rows: pl.DataFrame, refunds: pl.Series | None = None) -> None:
         """Add events; those that are known already change nothing.
@@ -64,14 +67,13 @@ class CaseMemory:
         if len(touched) * 2 > self.cases.height:
             self.cases = fold(self.moves, self.members, self.refunds)
             return
-        own = pl.col("case_id").is_in(list(touched))
-        changed = fold(self.moves.filter(own), self.members.filter(own), self.refunds)
-        self.cases = pl.concat([self.cases.filter(~own), changed]).sort("opened_number")
+        changed = fold(*self._about(touched), self.refunds)
+        others = self.cases.filter(~pl.col("case_id").is_in(list(touched)))
+        self.cases = pl.concat([others, changed]).sort("opened_number")
 
     def of(self, case_id: str) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Return all events of a case and of those merged with it, as moves and members."""
-        own = pl.col("case_id").is_in(list(together([case_id], self.moves)))
-        return self.moves.filter(own), self.members.filter(own)
+        return self._about(together([case_id], self.moves))
 
     def alerts_in(self, case_id: str) -> pl.DataFrame:
         """Return the alerts that belong to a case now, MEMBERS, each as its newest revision has it."""
@@ -81,17 +83,24 @@ class CaseMemory:
         return newest_revisions(found.sort("number")).sort("outbox_seq")
 
     def homes_of_alerts(self, alert_ids: Sequence[str]) -> dict[str, str]:
-        """Return the case that each of some alerts belongs to now, without those that belong to none.
+        """Return the case that each of some alerts belongs to now, without those that belong to none."""
+        rows = self._by_alert.of(self.members["alert_id"], alert_ids)
+        known = self.members.select("alert_id", "case_id")[rows]
+        first_of, homes = dict(known.reverse().iter_rows()), self._where_merged()
+        return {alert: homes.get(first, first) for alert, first in first_of.items()}
 
-        All are looked for in one pass: there may be millions.
-        """
-        known = self.members.filter(pl.col("alert_id").is_in(list(alert_ids)))
-        first_of = dict(known.select("alert_id", "case_id").reverse().iter_rows())
-        homes = {
-            each: homes_of(without_undone(self.of(each)[0])).get(each, each)
-            for each in set(first_of.values())
-        }
-        return {alert: homes[first] for alert, first in first_of.items()}
+    def _about(self, cases: Iterable[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return all events of some cases, as moves and members."""
+        names = list(cases)
+        moves = self._moves_of.of(self.moves["case_id"], names)
+        members = self._members_of.of(self.members["case_id"], names)
+        return self.moves[moves], self.members[members]
+
+    def _where_merged(self) -> Mapping[str, str]:
+        """Return where the alerts of merged cases belong now, found out once for each state."""
+        if self._homes[0] != self.next_number:
+            self._homes = self.next_number, homes_of(without_undone(self.moves))
+        return self._homes[1]
 
 
 class CaseStore:

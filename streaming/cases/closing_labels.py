@@ -41,11 +41,16 @@ class ClosingLabels:
         self._store, self._open, self._clock = store, book, clock
         self._book: LabelBook | None = None
         self._said = set[int]()
+        self._complete: tuple[CaseMemory | None, int] = (None, 0)
 
     def write(self) -> int:
         """Write what is missing; return of how many closings. What cannot be written now waits."""
+        state = self._store.memory, self._store.memory.next_number
+        if state == self._complete:
+            return 0
         missing = without_labels(self._store.memory.moves)
         if missing.height == 0:
+            self._complete = state
             return 0
         self._book = self._book or self._open()
         try:

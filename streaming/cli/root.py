@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Sequence
 from functools import cache
@@ -51,6 +52,8 @@ from streaming.output.log import say_fault
 from streaming.service.interrupts import orderly_termination
 from streaming.setup.machine_limits import machine_limits
 
+_BESIDE_AGENTS = "serve"  # its pools of threads would take an agent's cores, for work that one does as soon
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -99,7 +102,8 @@ def carried_out(words: Sequence[str] | None = None) -> int:
         words: of the command; those of the process unless given.
     """
     try:
-        machine_limits().keep_threads()
+        given = sys.argv[1:] if words is None else words
+        machine_limits().keep_threads(is_beside=[*given[:1]] == [_BESIDE_AGENTS])
         with orderly_termination():
             program()(args=words)
     except SystemExit as end:

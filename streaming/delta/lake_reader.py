@@ -60,6 +60,15 @@ class LakeReader:
         """Return a reader of the same lake that sees it as it is now."""
         return LakeReader(self.lake, self._names)
 
+    def renewed(self) -> LakeReader:
+        """Return the same as `anew` does; tables without a commit since are shared, and not opened again.
+
+        Nobody who reads by either may refresh a table that it gives.
+        """
+        found, opened = self.anew(), self._opened.copy()
+        found._opened = {name: each for name, each in opened.items() if each is not None and each.is_newest}
+        return found
+
     def refresh(self) -> None:
         """See the tables that were opened as they are now, and those that were not there as new.
 

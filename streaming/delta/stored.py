@@ -19,7 +19,7 @@ from streaming.delta.faults import read_faults, table_faults
 from streaming.delta.file_rows import REPEATED, as_integers, completed, fitting, read_file, within_bounds
 from streaming.delta.formats import check_format
 from streaming.delta.handles import Handle
-from streaming.delta.log_tail import checkpoint_mark, entry_mark
+from streaming.delta.log_tail import checkpoint_mark, entry_mark, entry_path
 from streaming.delta.table_versions import gone_files, newest_version, version_at
 from streaming.store.place import Place
 
@@ -29,6 +29,7 @@ RECENT_COMMITS = 64
 REWRITTEN, REMOVED_ROWS, REMOVED_BEFORE = (
     "flagstream/rewritten", "flagstream/removed-rows", "flagstream/removed-before"
 )  # fmt: skip
+FileRange = tuple[str, int | None, int | None]  # a file, and the least and the largest of its values
 STATISTICS_SLACK = 999  # Delta cuts timestamps in statistics to milliseconds
 
 
@@ -45,6 +46,7 @@ class StoredTable:
         self.place, self.schema, self._handle = place, schema, Handle(table)
         self._checkpoint = checkpoint_mark(place)
         self._entry = self.version, entry_mark(place, self.version)
+        self._ranges: tuple[pa.Table | None, dict[str, list[FileRange]]] = (None, {})
 
     @property
     def version(self) -> int:
@@ -138,7 +140,7 @@ class StoredTable:
             return self._handle.files()
 
     def refresh(self) -> None:
-        """See what other processes have committed since.
+        """See what other processes have committed since; where they have not, nothing is opened.
 
         Raises:
             ConfigurationError: the table has gone over to a later format.
@@ -147,6 +149,8 @@ class StoredTable:
             if self._is_replaced():
                 self._reopen()
             elif not self.keep_up():
+                if self._is_last():
+                    return
                 self._refresh_table()
                 check_format(self.place, self._table)
             self._entry = self.version, entry_mark(self.place, self.version)
@@ -155,6 +159,18 @@ class StoredTable:
         """Whether the entry last seen is another one by now, as where the table was restored from a copy."""
         version, mark = self._entry
         return version == self.version and mark is not None and mark != entry_mark(self.place, version)
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether nothing was committed since, as its log on the disk tells; False in a store."""
+        is_same = checkpoint_mark(self.place) == self._checkpoint and not self._is_replaced()
+        return self.place.is_local and is_same and self._is_last()
+
+    def _is_last(self) -> bool:
+        """Whether no entry follows the one last seen; False where its log would have to be opened to tell."""
+        version, mark = self._entry
+        is_known = mark is not None and version == self.version
+        return is_known and not entry_path(self.place, version + 1).exists()
 
     def _refresh_table(self) -> None:
         with table_faults(self.place):
@@ -252,21 +268,18 @@ class StoredTable:
         """Return the bytes of each data file."""
         return cast("list[int]", self._add_actions()["size_bytes"].to_pylist())
 
-    def ranges(self, column: str) -> list[tuple[str, int | None, int | None]]:
+    def ranges(self, column: str) -> Sequence[FileRange]:
         """Return each file with the least and largest value of a column, None where no statistics say.
 
         Files that are known to hold no value of the column are left out. Timestamps are microseconds since
         1970 UTC; the largest may be up to `STATISTICS_SLACK` more than what is recorded.
         """
-        actions = self._add_actions()
-        unknown: list[int | None] = [None] * actions.num_rows
-        low, high, nulls = (
-            as_integers(actions[name]).to_pylist() if name in actions.column_names else unknown
-            for name in (f"min.{column}", f"max.{column}", f"null_count.{column}")
-        )
-        names, counts = (actions[name].to_pylist() for name in ("path", "num_records"))
-        files = zip(names, low, high, counts, nulls, strict=True)
-        return [(name, least, most) for name, least, most, rows, empty in files if rows != empty]
+        actions, known = self._add_actions(), self._ranges
+        if known[0] is not actions:
+            known = self._ranges = (actions, {})
+        if column not in known[1]:
+            known[1][column] = _ranges_of(actions, column)
+        return known[1][column]
 
     def extremes(self, column: str) -> set[str]:
         """Return the least and the largest text of each file in a column, as far as statistics say."""
@@ -282,6 +295,17 @@ class StoredTable:
             for name, low, high in self.ranges(column)
             if (high is None or high + slack >= at_least) and (below is None or low is None or low < below)
         ]
+
+
+def _ranges_of(actions: pa.Table, column: str) -> list[FileRange]:
+    unknown: list[int | None] = [None] * actions.num_rows
+    low, high, nulls = (
+        as_integers(actions[name]).to_pylist() if name in actions.column_names else unknown
+        for name in (f"min.{column}", f"max.{column}", f"null_count.{column}")
+    )
+    names, counts = (actions[name].to_pylist() for name in ("path", "num_records"))
+    files = zip(names, low, high, counts, nulls, strict=True)
+    return [(name, least, most) for name, least, most, rows, empty in files if rows != empty]
 
 
 def open_version(place: Place, version: int | None = None) -> StoredTable | None:

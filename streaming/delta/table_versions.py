@@ -81,7 +81,8 @@ def open_for_reading(place: Place) -> DeltaTable | None:
         MachineError: it cannot be read.
     """
     try:
-        return newest_version(place)
+        is_nowhere = place.is_local and not place.path.exists()  # who waits for it looks again and again
+        return None if is_nowhere else newest_version(place)
     except TableNotFoundError:
         return None
     except (DeltaError, OSError) as fault:

@@ -122,7 +122,8 @@ class IndexedPayments:
             FlagstreamError: the table cannot be read, or the copy not be written.
         """
         try:
-            has_more = self._reader().table("transactions") is not None and self._followed().build()
+            is_there = self._opened is not None or self._reader().table("transactions") is not None
+            has_more = is_there and self._followed().build()
         except BaseException:
             self._is_failing = True
             raise

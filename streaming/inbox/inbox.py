@@ -37,10 +37,12 @@ class Inbox:
         self._log: SeenLog | None = None
         self._labels: LabelBook | None = None
         self._rewritten = self._version = -1
+        self._read = 0
         self._refreshing = threading.Lock()
         self.is_read = False
         self._begin()
         self.view = self._columns.view(self._read)
+        self._is_shown = True
 
     def refresh(self) -> bool:
         """Read what is new; return whether anything was.
@@ -55,11 +57,13 @@ class Inbox:
             finally:
                 if changed:
                     self.view = self._columns.view(self._read)
+                    self._is_shown = True
             self.is_read = True
             return changed
 
     def _begin(self) -> None:
         self._columns = AlertColumns(self.fields)
+        self._is_shown = False
         self._read = self._labels_read = 0
         self._unlabelled: list[pa.ChunkedArray] = []
 
@@ -80,8 +84,9 @@ class Inbox:
             self._columns.take(rows)
             self._unlabelled.append(rows["transaction_id"])
             self._read = reached
+            self._is_shown = False
         self._version = version
-        return True
+        return not self._is_shown  # a batch without alerts is a commit, too
 
     def _table(self) -> StoredTable | None:
         if self._alerts is None:

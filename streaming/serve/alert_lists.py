@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -19,6 +21,8 @@ from streaming.inbox.inbox import Inbox
 from streaming.inbox.view import InboxView
 
 _MOST_KEPT = 16
+
+Found = TypeVar("Found")
 
 
 class AlertRow(BaseModel):
@@ -75,30 +79,39 @@ class AlertLists:
     """
 
     def __init__(self, inbox: Inbox, clock: Clock = utc_now) -> None:
-        self._inbox, self._clock, self._lock = inbox, clock, Lock()
-        # What filters have chosen of the newest view: pages and counts of one list follow each other.
-        self._view: InboxView | None = None
-        self._chosen: OrderedDict[str, Chosen] = OrderedDict()
+        self._inbox, self._clock = inbox, clock
+        # Pages of one list follow each other, and many people ask for the same one.
+        self._choices, self._pages = _OfView[Chosen](), _OfView[AlertPage]()
 
     def page(
         self, filter_: str, order: Order, cursor: str | None, limit: int, facets: Sequence[str]
     ) -> AlertPage:
-        """Return a page.
+        """Return a page, which nobody changes: the same is given as long as the alerts are the same.
 
         Raises:
             ConfigurationError: the filter, the cursor or a facet cannot be used.
         """
-        view = self._inbox.view
+        view, asked = self._inbox.view, _PageAsked(filter_, order, cursor, limit, tuple(facets))
+        known = self._pages.known(view, asked)
+        if known is not None:
+            return known
         self._check(facets)
-        after = None if cursor is None else Cursor.parse(cursor, order)
-        chosen = self.chosen(view, filter_)
+        found = self._page(view, asked)
+        if self._choices.known(view, filter_) is not None:
+            self._pages.keep(view, asked, found)
+        return found
+
+    def _page(self, view: InboxView, asked: _PageAsked) -> AlertPage:
+        order, limit = asked.order, asked.limit
+        after = None if asked.cursor is None else Cursor.parse(asked.cursor, order)
+        chosen = self.chosen(view, asked.filter)
         rows = view.page(chosen, order, after, limit + 1)
         more, rows = len(rows) > limit, rows[:limit]
         return AlertPage(
             alerts=[AlertRow(**each) for each in view.alerts(rows)],
             total=int(chosen.sum()),
             next=view.cursor(order, int(rows[-1])).text() if more else None,
-            facets=view.counts(chosen, facets),
+            facets=view.counts(chosen, asked.facets),
             outbox_seq=view.next_outbox_seq,
         )
 
@@ -108,16 +121,13 @@ class AlertLists:
         Raises:
             ConfigurationError: it cannot be used.
         """
-        with self._lock:
-            if self._view is not view:
-                self._view, self._chosen = view, OrderedDict()
-            known = self._chosen.get(filter_)
+        known = self._choices.known(view, filter_)
         if known is not None:
             return known
         wanted = parse_filter(filter_)
         found = view.chosen(wanted, self._clock())
         if not view.fields.counts_from_now(wanted):
-            self._keep(view, filter_, found)
+            self._choices.keep(view, filter_, found)
         return found
 
     def fields(self) -> list[FilterField]:
@@ -128,15 +138,39 @@ class AlertLists:
             for each in known
         ]
 
-    def _keep(self, view: InboxView, filter_: str, found: Chosen) -> None:
-        with self._lock:
-            if self._view is view:
-                self._chosen[filter_] = found
-                if len(self._chosen) > _MOST_KEPT:
-                    self._chosen.popitem(last=False)
-
     def _check(self, facets: Sequence[str]) -> None:
         known = self._inbox.fields.facets
         unknown = next((each for each in facets if each not in known), None)
         if unknown is not None:
             raise ConfigurationError(f"no facet {unknown[:40]!r}; {nearest(unknown, known)}", where="facet")
+
+
+@dataclass(frozen=True)
+class _PageAsked:
+    filter: str
+    order: Order
+    cursor: str | None
+    limit: int
+    facets: tuple[str, ...]
+
+
+class _OfView(Generic[Found]):
+    """What was found of the newest view, as far as somebody has asked for it lately."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._view: InboxView | None = None
+        self._found: OrderedDict[Hashable, Found] = OrderedDict()
+
+    def known(self, view: InboxView, asked: Hashable) -> Found | None:
+        with self._lock:
+            if self._view is not view:
+                self._view, self._found = view, OrderedDict()
+            return self._found.get(asked)
+
+    def keep(self, view: InboxView, asked: Hashable, found: Found) -> None:
+        with self._lock:
+            if self._view is view:
+                self._found[asked] = found
+                if len(self._found) > _MOST_KEPT:
+                    self._found.popitem(last=False)

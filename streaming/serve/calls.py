@@ -9,7 +9,8 @@ before the answer is sent: who has it finds the write wherever they look next.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Annotated
@@ -109,20 +110,24 @@ def needs(scope: Scope) -> Depends:
         scope: what they must be allowed.
     """
 
-    def call(request: Request, agent: AgentName = None) -> Iterator[Call]:
-        yield from _noted(request, agent, scope)
+    # Nothing is waited for, so it takes no thread: each change of threads costs a call milliseconds.
+    async def call(request: Request, agent: AgentName = None) -> AsyncIterator[Call]:
+        with _noted(request, agent, scope) as found:
+            yield found
 
-    def write(
+    async def write(
         request: Request,
         agent: AgentName = None,
         idempotency_key: IdempotencyKey = None,  # noqa: ARG001 -- it is described here and used before
-    ) -> Iterator[Call]:
-        yield from _noted(request, agent, scope)
+    ) -> AsyncIterator[Call]:
+        with _noted(request, agent, scope) as found:
+            yield found
 
     # Of scope "request", what follows `yield` would run after the answer was sent.
     return Depends(call if scope == "read" else write, scope="function")
 
 
+@contextmanager
 def _noted(request: Request, agent: str | None, scope: Scope) -> Iterator[Call]:
     principal = caller(request)
     served = chosen(principal, request.app.state.agents, agent)

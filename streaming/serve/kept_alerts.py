@@ -51,7 +51,9 @@ class KeptAlerts:
         Raises:
             FlagstreamError: the table cannot be read, or the copy not be written.
         """
-        return self._reader().table("alerts") is not None and self._followed().build()
+        if self._opened is None and self._reader().table("alerts") is None:
+            return False
+        return self._followed().build()
 
     @property
     def missing(self) -> tuple[int, int]:

@@ -27,6 +27,7 @@ from streaming.serve.known_frauds import KnownFrauds
 from streaming.serve.known_tokens import AgentTokens
 from streaming.serve.labels_found import FoundLabels
 from streaming.serve.lake_folder import LakeFolder
+from streaming.serve.paced_work import rest_after
 from streaming.serve.served_cases import ServedCases
 from streaming.serve.served_system import ServedSystem
 from streaming.serve.waiting_records import WaitingRecords
@@ -38,6 +39,8 @@ from streaming.versions.registry_watch import RegistryWatch
 _FLUSH_SECONDS, _READER_SECONDS = 1.0, 1.0
 _TOKENS_SECONDS, _TOKENS_PAUSE_SECONDS = 1.0, 2.0
 _PACE_SECONDS, _PACE_IN_A_STORE_SECONDS = 0.5, 2.0
+_SLOWEST = 4  # times the pace: how long what costs much lets others wait for what is new
+_COPIES_PACE = 4  # times the pace: what is not copied yet is read from the tables
 _NOTHING_ENDS_IT: tuple[type[BaseException], ...] = ()
 
 
@@ -110,7 +113,7 @@ class ServedAgent:
         now = time.monotonic()
         with self._lock:
             if now - self._read_at > _READER_SECONDS:
-                self._reader, self._read_at = self._reader.anew(), now
+                self._reader, self._read_at = self._reader.renewed(), now
             return self._reader
 
     def in_force(self) -> AgentSpec:
@@ -149,11 +152,12 @@ class ServedAgent:
         self.changes.close()
 
     def _follow(self) -> float:
+        begun = time.monotonic()
         try:
             self.inbox.refresh()
         finally:
             self._notify_followers()
-        return self._pace
+        return self._rest(begun, self._pace)
 
     def _notify_followers(self) -> None:
         """Alerts are news also where their labels could not be read."""
@@ -163,12 +167,18 @@ class ServedAgent:
             self.changes.notify()
 
     def _copy(self) -> float:
-        return 0.0 if self.copies.go_on() else self._pace
+        begun = time.monotonic()
+        return 0.0 if self.copies.go_on() else self._rest(begun, _COPIES_PACE * self._pace)
 
     def _go_on(self, follower: Follower) -> float:
+        begun = time.monotonic()
         follower.refresh()
         self._has_followed = True
-        return self._pace
+        return self._rest(begun, self._pace)
+
+    def _rest(self, begun: float, least: float) -> float:
+        """What has not changed takes no time, and is checked again soon."""
+        return rest_after(time.monotonic() - begun, least, _SLOWEST * least)
 
     def _flush(self) -> float:
         self._folder.check()  # else the log would begin a lake anew where it was

@@ -15,6 +15,8 @@ from streaming.output.log import log
 from streaming.serve.paced_work import PacedWork, StillReadingError
 from streaming.service.worker import cause_of
 
+_LONGEST_REST_SECONDS = 3.0
+
 
 class ServedCases:
     """Safe to use from several threads.
@@ -26,10 +28,12 @@ class ServedCases:
 
     def __init__(self, book: CaseBook, seconds: Callable[[], float] = time.monotonic) -> None:
         self._book = book
-        self._grouping = PacedWork(self._group, "cases", seconds)
+        self._grouping = PacedWork(self._group, "cases", seconds, _LONGEST_REST_SECONDS)
 
     def grouped(self) -> CaseBook:
-        """Return the book with the alerts of a second ago at least, and the labels of closed cases.
+        """Return the book with the alerts of a moment ago, and the labels of closed cases.
+
+        That is a second after they were last grouped, or up to three where that takes long.
 
         Raises:
             RetryableError: another request is at it, and needs long.

@@ -54,11 +54,19 @@ class MachineLimits:
         """How many tasks Spark runs at once."""
         return min(self.cores, _MOST_TASKS)
 
-    def keep_threads(self, environ: MutableMapping[str, str] = os.environ) -> None:
-        """Have libraries that are imported from now on start as many threads as there are cores for them."""
-        if self.cores < self.shared_cores:
+    def keep_threads(
+        self, environ: MutableMapping[str, str] = os.environ, *, is_beside: bool = False
+    ) -> None:
+        """Have libraries that are imported from now on start as many threads as there are cores for them.
+
+        Args:
+            environ: what they read; what somebody has chosen stays.
+            is_beside: this process works beside an agent, and leaves it half of the cores.
+        """
+        cores = max(self.cores // 2, 1) if is_beside else self.cores
+        if cores < self.shared_cores:
             for name in _THREADS:
-                environ.setdefault(name, str(self.cores))
+                environ.setdefault(name, str(cores))
 
 
 def machine_limits(root: Path = Path("/")) -> MachineLimits:

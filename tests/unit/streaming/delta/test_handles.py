@@ -12,8 +12,10 @@ from deltalake import DeltaTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streaming.delta import stored
 from streaming.delta.handles import Handle
 from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.stored import open_version
 from streaming.store.place import Place
 
 ROWS = pa.table({"number": pa.array([1], pa.int64())})
@@ -59,6 +61,51 @@ def test_a_log_is_read_once_for_an_application_whoever_commits_through_the_handl
         assert [table.last_batch("a") for _ in range(5)] == [batch - 1] * 5
         assert table.append(ROWS, Stamp("a", batch))
     assert asked.count("a") == 1
+
+
+def test_where_nobody_has_committed_nothing_is_opened_to_see_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, looked = lake_table(tmp_path / "rows"), list[int]()
+    assert table.append(ROWS, Stamp("a", 0))
+    reader = open_version(table.place)
+    assert reader is not None
+    real = DeltaTable.update_incremental
+
+    def counted(self: DeltaTable) -> None:
+        looked.append(self.version())
+        real(self)
+
+    monkeypatch.setattr(DeltaTable, "update_incremental", counted)
+    for batch in range(1, 4):
+        looked.clear()
+        for _ in range(5):
+            reader.refresh()
+            assert reader.is_newest
+            assert reader.count() == batch
+        assert looked == []
+        assert table.append(ROWS, Stamp("a", batch))
+        assert not reader.is_newest
+        reader.refresh()
+        assert reader.version == table.version
+
+
+def test_ranges_are_made_once_for_a_version_and_a_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, made = lake_table(tmp_path / "rows"), list[str]()
+    real = stored._ranges_of
+
+    def counted(actions: pa.Table, column: str) -> list[stored.FileRange]:
+        made.append(column)
+        return real(actions, column)
+
+    monkeypatch.setattr(stored, "_ranges_of", counted)
+    for batch in range(3):
+        assert table.append(ROWS, Stamp("a", batch))
+        for _ in range(4):
+            assert (table.maximum("number"), len(table.ranges("number"))) == (1, batch + 1)
+    assert made == ["number"] * 3
 
 
 def test_files_go_on_from_those_of_the_version_before(

@@ -74,6 +74,24 @@ def test_one_reader_sees_one_version_of_a_table(tmp_path: Path) -> None:
     assert LakeReader(Place.local(tmp_path), NAMES).count("batches") == 2
 
 
+def test_a_renewed_reader_opens_what_has_changed_alone(tmp_path: Path) -> None:
+    table = written(tmp_path, [[1]])
+    reader = LakeReader(Place.local(tmp_path), NAMES)
+    seen = reader.table("batches")
+    assert reader.table("late") is None
+    again = reader.renewed()
+    assert again.table("batches") is seen
+    table.append(pa.Table.from_pylist([{"next_sequence": 2}], schema=BATCHES), Stamp("a", 1))
+    later = again.renewed()
+    assert later.table("late") is None
+    assert (reader.count("batches"), again.count("batches"), later.count("batches")) == (1, 1, 2)
+    LakeTable(later.place("late"), TABLES["late"].schema, "agent/epoch", KEEP)
+    assert later.table("late") is None, "one reader sees one state"
+    assert later.renewed().table("late") is not None
+    shutil.rmtree(tmp_path / "closed")
+    assert later.renewed().table("batches") is None
+
+
 def test_a_version_is_read_beside_what_the_reader_sees(tmp_path: Path) -> None:
     table = written(tmp_path, [[1], [2, 3]])
     reader = LakeReader(Place.local(tmp_path), NAMES)

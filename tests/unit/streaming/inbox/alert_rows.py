@@ -72,7 +72,7 @@ class AlertWriter:
         place = LakeReader(settings.lake(spec.name), spec.tables).place("alerts")
         self.table = LakeTable(place, ALERTS, "tester/epoch", spec.replay_horizon)
         self.table.claim(1 + self.table.epoch)
-        self._next = self._batch = 0
+        self._next, self._batch = self.table.next_number("outbox_seq"), self.table.last_batch("tester/q") + 1
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         """Commit alerts as one batch."""

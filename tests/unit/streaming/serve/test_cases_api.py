@@ -276,7 +276,7 @@ def test_what_may_lose_an_update_says_which_version_it_has_seen(
 def test_an_alert_that_has_come_since_is_seen_before_a_case_is_closed(
     desk: Desk, client: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paced_work, "_PAUSE_SECONDS", -1)
+    monkeypatch.setattr(paced_work, "rest_after", lambda *_: -1.0)
     case = first(client)
     desk.alert(alert_row(9, "c0", 9))
     refused(client.post(of(case, "close"), json={"reason": "genuine"}, headers=seen(case)), 412)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from threading import Event, Thread
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.requests import HTTPConnection
 
 from schemas.errors import RetryableError, StoreError
@@ -16,7 +19,7 @@ from streaming.home.settings import Settings
 from streaming.serve import identity, paced_work
 from streaming.serve.identity import BearerTokens
 from streaming.serve.known_tokens import AgentTokens, KnownTokens
-from streaming.serve.paced_work import PacedWork
+from streaming.serve.paced_work import PacedWork, rest_after
 from streaming.serve.served_agent import ServedAgent
 from streaming.testing.api import api_of
 from streaming.testing.drivers import wait_until
@@ -244,6 +247,30 @@ def test_work_is_done_once_a_second_counted_from_its_end_whether_it_fails_or_not
     paced.catch_up()
     assert paced.fault is None
     assert done == [0, 11, 22]
+
+
+def test_work_that_costs_much_rests_for_longer_up_to_what_others_may_wait() -> None:
+    now, done = [0.0], list[float]()
+
+    def work() -> None:
+        done.append(now[0])
+        now[0] += {2: 0.25, 3: 5.0}.get(len(done), 0.0)
+
+    paced = PacedWork(work, "busy", lambda: now[0], longest=3.0)
+    for _ in range(200):
+        paced.catch_up()
+        now[0] += 0.125
+    rests = [later - begun for begun, later in pairwise(done)][:4]
+    assert rests == [1.0, 0.25 + 2.25, 5.0 + 3.0, 1.0]
+
+
+@given(st.floats(0, 1e6), st.floats(0.01, 10), st.floats(1, 8))
+def test_a_tenth_of_the_time_is_worked_within_bounds(took: float, least: float, times: float) -> None:
+    most = least * times
+    rest = rest_after(took, least, most)
+    assert least <= rest <= most
+    assert rest == most or took <= 0.1 * (took + rest) * (1 + 1e-9)
+    assert rest == least or took > 0, "what takes no time is checked again soon"
 
 
 def test_who_would_wait_too_long_for_work_of_another_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,3 +118,12 @@ def test_threads_follow_a_container_s_cores_and_leave_a_whole_machine_alone() ->
     whole: dict[str, str] = {}
     MachineLimits(64, GIB, 64, GIB).keep_threads(whole)
     assert whole == {}
+
+
+@pytest.mark.parametrize(("cores", "left"), [(1, "1"), (2, "1"), (3, "1"), (16, "8")])
+def test_what_works_beside_an_agent_leaves_it_half_of_the_cores(cores: int, left: str) -> None:
+    beside: dict[str, str] = {"TOKIO_WORKER_THREADS": "7"}
+    MachineLimits(cores, GIB, cores, GIB).keep_threads(beside, is_beside=True)
+    if cores > 1:
+        assert beside["POLARS_MAX_THREADS"] == beside["NUMBA_NUM_THREADS"] == left
+    assert beside["TOKIO_WORKER_THREADS"] == "7", "what somebody has chosen stays"
