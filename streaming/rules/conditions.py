@@ -2,7 +2,7 @@
 
 Polars parses and runs them; what may stand in one is a fixed list of words, so that a condition cannot reach
 beyond its own row. Whatever the words, each is also tried on awkward sample rows, together and one at a time,
-before it is accepted. One that fails on a transaction all the same does not hold for it (`judged_by_halves`).
+before it is accepted. One that fails on a transaction all the same does not hold for it (`judged_apart`).
 """
 
 from __future__ import annotations
@@ -157,22 +157,41 @@ def plain_frame(table: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(table.cast(pa.schema(plain))))
 
 
-def judged_by_halves(frame: pl.DataFrame, condition: pl.Expr) -> tuple[Flags, bool]:
+def judged_apart(frame: pl.DataFrame, condition: pl.Expr) -> tuple[Flags, bool]:
     """Return where a condition holds, bool[rows], and whether it could be judged everywhere.
 
-    A row on which it fails counts as one where it does not hold, however the rows around it are cut.
+    A row on which it fails counts as one where it does not hold, however the rows around it are cut. Rows
+    that are equal in all that it names are judged as one.
 
     Args:
         frame: as plain_frame gives it.
         condition: of truths, never null.
     """
+    rows = _equal_rows(frame.select(set(condition.meta.root_names())))
+    held, whole = _by_halves(frame[rows.list.first()], condition)
+    flags = np.zeros(frame.height, np.bool_)
+    flags[rows.explode().to_numpy()] = np.repeat(held, rows.list.len().to_numpy())
+    return flags, whole
+
+
+def _equal_rows(frame: pl.DataFrame) -> pl.Series:
+    """Return the numbers of rows that are equal, as one list each."""
+    keys = {str(place): pl.col(name) for place, name in enumerate(frame.columns)}
+    # Zeros of either sign are equal, and a division by them is not.
+    floats = (name for name, kind in frame.schema.items() if kind.is_float())
+    keys |= {f"1/{place}": 1 / pl.col(name) for place, name in enumerate(floats)}
+    numbered = frame.select(**keys).with_row_index("row")
+    return numbered.group_by(list(keys), maintain_order=True).agg("row")["row"]
+
+
+def _by_halves(frame: pl.DataFrame, condition: pl.Expr) -> tuple[Flags, bool]:
     try:
         return frame.select(condition.alias("held"))["held"].to_numpy(), True
     except CANNOT_JUDGE:
         middle = frame.height // 2
     if not middle:
         return np.zeros(frame.height, np.bool_), False
-    parts = [judged_by_halves(each, condition)[0] for each in (frame[:middle], frame[middle:])]
+    parts = [_by_halves(each, condition)[0] for each in (frame[:middle], frame[middle:])]
     return np.concatenate(parts), False
 
 

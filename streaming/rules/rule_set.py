@@ -16,7 +16,7 @@ from schemas.errors import ConfigurationError, nearest
 from schemas.rules import Rule
 from schemas.spec import FIRST_ARITHMETIC
 from streaming.arrays.compilation import Flags
-from streaming.rules.conditions import CANNOT_JUDGE, compile_condition, judged_by_halves, plain_frame
+from streaming.rules.conditions import CANNOT_JUDGE, compile_condition, judged_apart, plain_frame
 from streaming.rules.pattern import CompiledPattern
 
 
@@ -128,7 +128,7 @@ class RuleSet:
     def _evaluated_apart(
         self, frame: pl.DataFrame, known: Sequence[Sequence[pl.Expr]]
     ) -> tuple[list[list[Flags]], tuple[str, ...]]:
-        judged = [[judged_by_halves(frame, each) for each in some] for some in known]
+        judged = [[judged_apart(frame, each) for each in some] for some in known]
         failed = [not all(whole for _, whole in each) for each in judged]
         names = tuple(rule.name for rule, fails in zip(self.rules, failed, strict=True) if fails)
         return [[held for held, _ in each] for each in judged], names

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -22,11 +23,16 @@ from tests.unit.streaming.rules.test_rules import SCHEMA, rule
 
 # Of a text that outsiders write: none of the samples is too large for a number of characters.
 OF_A_MEMO = "left('', try_cast(memo AS DOUBLE)) ILIKE '%a_'"
-FAILING = [f"{OF_A_MEMO} OR amount > 100", "1.0 / age > 0.6", "amount > 100 OR mod(0.5, age) > 0.4"]
+FAILING = [
+    f"{OF_A_MEMO} OR amount > 100",
+    "1.0 / age > 0.6",
+    "amount > 100 OR mod(0.5, age) > 0.4",
+    f"{OF_A_MEMO} OR 1.0 / amount > 0",
+]
 ROWS = st.lists(
     st.fixed_dictionaries(
         {
-            "amount": st.sampled_from([1.0, 200.0, None]),
+            "amount": st.sampled_from([0.0, -0.0, 1.0, 200.0, None]),
             "age": st.sampled_from([0, 1, 2, None]),
             "memo": st.sampled_from(["1e400", "-1", "a", None]),
         }
@@ -49,12 +55,29 @@ def test_a_row_counts_alike_whatever_rows_around_it_fail(when: str, rows: list[d
 
 
 @pytest.mark.parametrize(
-    ("when", "row"), list(zip(FAILING, [{"memo": "1e400"}, {"age": 0}, {"age": 0}], strict=True))
+    ("when", "row"),
+    list(zip(FAILING, [{"memo": "1e400"}, {"age": 0}, {"age": 0}, {"memo": "1e400"}], strict=True)),
 )
 def test_each_of_these_fails_on_some_row(when: str, row: dict[str, Any]) -> None:
     held = RuleSet.compile([rule(when)], SCHEMA).held(pa.Table.from_pylist([row], SCHEMA))
     assert held.unjudged == ("tested",)
     assert not np.any(held.hits)
+
+
+def test_rows_that_are_equal_in_all_that_a_condition_names_are_judged_as_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    selections, select = [], pl.DataFrame.select
+
+    def counted(frame: pl.DataFrame, *given: Any, **named: Any) -> pl.DataFrame:
+        selections.append(frame.height)
+        return select(frame, *given, **named)
+
+    monkeypatch.setattr(pl.DataFrame, "select", counted)
+    rows = [{"memo": "1e400", "amount": float(number), "age": 1} for number in range(4000)]
+    held = RuleSet.compile([rule(OF_A_MEMO)], SCHEMA).held(pa.Table.from_pylist(rows, SCHEMA))
+    assert held.unjudged == ("tested",)
+    assert len(selections) < 10
 
 
 def test_an_agent_goes_on_and_replays(tmp_path: Path) -> None:
