@@ -26,7 +26,12 @@ class StreamMetrics:
     """How events go through."""
 
     def __init__(self, book: MetricBook) -> None:
-        count, gauge = book.counter, book.gauge
+        self._of_records(book)
+        self._of_batches(book)
+        self._of_progress(book)
+
+    def _of_records(self, book: MetricBook) -> None:
+        count = book.counter
         self.read = count("records_read_total", "Records read from the topics.")
         self.stored = count("events_stored_total", "Events stored in `transactions`.")
         self.quarantined = count(
@@ -37,7 +42,9 @@ class StreamMetrics:
         )
         self.duplicates = count("records_duplicate_total", "Records whose transaction was stored before.")
         self.late = count("events_late_total", "Stored events that are older than what earlier batches held.")
-        self.batches = count(
+
+    def _of_batches(self, book: MetricBook) -> None:
+        self.batches = book.counter(
             "batches_total", "Batches, by what became of the attempt (closed or failed).", "outcome"
         )
         self.batches.add(0, "failed")  # so that the first one is seen as one more
@@ -49,6 +56,9 @@ class StreamMetrics:
             "From an event's timestamp on Kafka to its alert committed to Delta.",
             buckets=_LONG_SECONDS,
         )
+
+    def _of_progress(self, book: MetricBook) -> None:
+        gauge = book.gauge
         self.lag = gauge(
             "lag_records",
             "Records on the topics that are not read yet.",
@@ -71,7 +81,11 @@ class DecisionMetrics:
     """What is flagged and alerted, and how scores and features drift."""
 
     def __init__(self, book: MetricBook) -> None:
-        count, gauge = book.counter, book.gauge
+        self._of_alerts(book)
+        self._of_drift(book)
+
+    def _of_alerts(self, book: MetricBook) -> None:
+        count = book.counter
         self.flagged = count("events_flagged_total", "Events over the threshold or hit by a rule.")
         self.rules = count("rule_alerts_total", "Alerts that a rule has hit, by rule.", "rule")
         self.alerts = count(
@@ -82,6 +96,9 @@ class DecisionMetrics:
             "source",
         )
         self.refused = count("alerts_refused_total", "Alerts left out since they are on record already.")
+
+    def _of_drift(self, book: MetricBook) -> None:
+        gauge = book.gauge
         self.threshold = gauge("score_threshold", "Score from which events are flagged, of the newest event.")
         self.score_drift = gauge(
             "score_drift_psi", "Population stability index of the scores against the reference window."
@@ -107,7 +124,12 @@ class ModelMetrics:
     """How models are asked, and what their answers are worth."""
 
     def __init__(self, book: MetricBook) -> None:
-        count, gauge = book.counter, book.gauge
+        self._of_calls(book)
+        self._of_limits(book)
+        self._of_late_answers(book)
+
+    def _of_calls(self, book: MetricBook) -> None:
+        count = book.counter
         self.calls = count("model_calls_total", "Requests to a model, by how they ended.", "model", "outcome")
         self.call_seconds = book.histogram(
             "model_call_duration_seconds",
@@ -128,6 +150,9 @@ class ModelMetrics:
             "alerts_degraded_total",
             "Alerts that fell back to the classification by rules although a model was to be asked.",
         )
+
+    def _of_limits(self, book: MetricBook) -> None:
+        gauge = book.gauge
         self.breaker = gauge(
             "model_circuit_open", "1 while a model that has failed again and again is left alone.", "model"
         )
@@ -137,13 +162,16 @@ class ModelMetrics:
             "window",
             "unit",
         )
-        self.over_budget = count(
+        self.over_budget = book.counter(
             "model_budget_refusals_total",
             "Requests that did not fit into the budget, by window (minute, day).",
             "window",
         )
+
+    def _of_late_answers(self, book: MetricBook) -> None:
+        gauge = book.gauge
         self.waiting = gauge("late_answers_waiting", "Alerts that wait for a late answer of the model.")
-        self.late = count(
+        self.late = book.counter(
             "late_answers_total",
             "Late answers, by what became of the alert (answered or given_up).",
             "outcome",

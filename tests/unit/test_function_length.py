@@ -19,7 +19,7 @@ def functions() -> Iterator[tuple[str, Function]]:
         for file in sorted((ROOT / package).rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, Function) and not is_compiled(node):
-                    yield f"{file.relative_to(ROOT)} {node.name}", node
+                    yield f"{file.relative_to(ROOT)}:{node.lineno} {node.name}", node
 
 
 def is_compiled(node: Function) -> bool:
