@@ -132,7 +132,7 @@ class _AgentRun:
         self._ground = Ground(
             agent.settings.home,
             # Policies name the lake by this path, also where it lies in a store.
-            agent.settings.home / "lake" / agent.name,
+            agent.settings.lake_at_home(agent.name),
             self._contract.entity_names,
             curated_views(self._contract),
         )

@@ -16,7 +16,7 @@ def check_none_left(agent: PlacedAgent) -> None:
     Raises:
         ConfigurationError: the home holds one, and there is none at the new place.
     """
-    left = agent.settings.home / "lake" / agent.name
+    left = agent.settings.lake_at_home(agent.name)
     former = AgentLake(Place.local(left), agent.spec)
     transactions = LakeReader.of(former).place("transactions")
     is_there = (transactions.path / LOG).is_dir()

@@ -8,9 +8,8 @@ import obstore
 
 from streaming.delta.log_files import LOG, POINTER, checkpoint_in, entry_name, prefix_of, versions_of
 from streaming.store.client import client_of, key_of, name_in, store_faults
+from streaming.store.listing import objects_below
 from streaming.store.place import Place
-
-_CHUNK = 1000
 
 
 def entry_place(table: Place, version: int) -> Place:
@@ -24,9 +23,8 @@ def newest_entry(table: Place, after: int = -1) -> int:
     Raises:
         FlagstreamError: the store does not answer, or does not admit this process.
     """
-    log = table / LOG
-    offset = None if after < 0 else key_of(entry_place(table, after))
-    return max(versions_of(_names(log, offset)), default=after)
+    known = None if after < 0 else entry_place(table, after)
+    return max(versions_of(_names(table / LOG, known)), default=after)
 
 
 def log_names(table: Place, first: int = 0) -> list[str]:
@@ -36,7 +34,7 @@ def log_names(table: Place, first: int = 0) -> list[str]:
         See newest_entry.
     """
     log = table / LOG
-    return list(_names(log, key_of(log / prefix_of(first)) if first else None))
+    return list(_names(log, log / prefix_of(first) if first else None))
 
 
 def read_entry(table: Place, version: int) -> bytes | None:
@@ -91,8 +89,5 @@ def tables_in_store(lake: Place) -> list[Place]:
     return [lake / name for name in sorted(name_in(lake, each) for each in found)]
 
 
-def _names(place: Place, offset: str | None = None) -> Iterator[str]:
-    """Yield the names of all objects below a place, relative to it."""
-    with store_faults(place):
-        for chunk in obstore.list(client_of(place), key_of(place), offset=offset, chunk_size=_CHUNK):
-            yield from (name_in(place, each["path"]) for each in chunk)
+def _names(place: Place, after: Place | None = None) -> Iterator[str]:
+    return (name for name, _ in objects_below(place, after))

@@ -14,7 +14,8 @@ from streaming.delta.log_tail import entry_path
 from streaming.delta.needless import Written
 from streaming.delta.remote_log import read_entry
 from streaming.delta.side_by_side import side_by_side
-from streaming.store.client import client_of, key_of, name_in, store_faults
+from streaming.store.client import client_of, key_of, store_faults
+from streaming.store.listing import objects_below
 from streaming.store.object_files import delete_objects
 from streaming.store.place import Place
 
@@ -85,9 +86,7 @@ class FilesInStore:
 
     def written(self) -> Written:
         """See TableFiles."""
-        with store_faults(self.place):
-            found = obstore.list(client_of(self.place), key_of(self.place)).collect()
-        return {name_in(self.place, each["path"]): each["last_modified"].timestamp() for each in found}
+        return {name: each["last_modified"].timestamp() for name, each in objects_below(self.place)}
 
     def entries(self, versions: Sequence[int]) -> dict[int, bytes]:
         """See TableFiles."""

@@ -16,8 +16,9 @@ from schemas.addresses import is_uri, scheme_of
 from schemas.errors import ConfigurationError
 from streaming.delta.log_files import LOG
 from streaming.delta.remote_log import read_log_file
-from streaming.store.client import client_of, key_of, name_in, store_faults
+from streaming.store.client import client_of, key_of, store_faults
 from streaming.store.downloads import download
+from streaming.store.listing import objects_below
 from streaming.store.place import Place
 from streaming.store.spool import spooled
 
@@ -118,8 +119,7 @@ class FilesInBucket:
 
     def log(self) -> Mapping[str, int]:
         """See ForeignFiles."""
-        prefix = f"{LOG}/"
-        return {name.removeprefix(prefix): size for name, size in self._sizes(LOG).items()}
+        return _sizes(self.place / LOG)
 
     def read_log(self, name: str) -> bytes:
         """See ForeignFiles."""
@@ -163,11 +163,9 @@ class FilesInBucket:
 
     @cached_property
     def _listed(self) -> Mapping[str, int]:
-        return self._sizes("")
+        return _sizes(self.place)
 
-    def _sizes(self, below: str) -> dict[str, int]:
-        """Return the bytes of all objects below the table, or a part of it, by name relative to the table."""
-        place = self.place / below if below else self.place
-        with store_faults(self.place):
-            found = obstore.list(client_of(place), key_of(place)).collect()
-        return {name_in(self.place, each["path"]): each["size"] for each in found}
+
+def _sizes(place: Place) -> dict[str, int]:
+    """Return the bytes of all objects below a place, by name relative to it."""
+    return {name: each["size"] for name, each in objects_below(place)}

@@ -17,8 +17,8 @@ from schemas.errors import ConfigurationError
 from streaming.delta.log_files import LOG
 from streaming.delta.remote_log import is_in_store
 from streaming.store.endpoints import check_endpoints
-from streaming.store.options import DEFAULTS
-from streaming.store.place import Place
+from streaming.store.options import options_of
+from streaming.store.place import SCHEMES, Place
 
 Kind = Literal["csv", "json", "parquet"]
 
@@ -37,7 +37,8 @@ ENDINGS: Mapping[str, Kind] = {
 _COMPRESSED = (".gz", ".gzip", ".zst", ".zstd", ".bz2")
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
 _URI = re.compile(r"(?:^|/)[A-Za-z][A-Za-z0-9+.-]+:/")
-_IN_STORE = re.compile(r"(?:^|/)(s3[an]?|az|azure|abfss?|adl|gs|gcs):/+(.+)$")
+_IN_STORE = re.compile(rf"(?:^|/)({'|'.join(SCHEMES)}):/+(.+)$")
+_OF_THIS_MACHINE = re.compile(r"(?:^|/)file:/+(.+)$")
 _LOGIN = re.compile(r"(?<=:/).*:.*@")
 _FROM_FOLDERS = (
     "of a store Delta tables alone are read, and there is none; files are read from folders of this machine: "
@@ -78,14 +79,22 @@ def source_place(path: Path) -> Place:
     A path has one slash where a URI has two, and may have got the folder of a spec before it.
 
     Raises:
-        ConfigurationError: the URI is none of a store that is supported.
+        ConfigurationError: the URI is none of a store that is supported, or names what lies on this machine.
     """
     found = _IN_STORE.search(str(path))
     if found is None:
+        _check_is_path(path)
         return Place.local(path)
     place = Place.parse(f"{found[1]}://{found[2]}", _without_login(path))
     check_endpoints(place, os.environ)
-    return replace(place, options=DEFAULTS)
+    return replace(place, options=options_of(os.environ))
+
+
+def _check_is_path(path: Path) -> None:
+    found = _OF_THIS_MACHINE.search(str(path))
+    if found is not None and not path.exists():
+        problem = f"what lies on this machine is named by its path, not by a URI: /{found[1]}"
+        raise ConfigurationError(problem, where=str(path))
 
 
 def _without_login(path: Path) -> str:
@@ -113,6 +122,7 @@ def data_files(path: Path) -> list[DataFile]:
         ConfigurationError: there is none, an ending is unknown, a folder holds several kinds, or a log says
             elsewhere which of the files count.
     """
+    _check_is_path(path)
     if _URI.search(str(path)) is not None and not path.exists():
         raise ConfigurationError(_FROM_FOLDERS, where=_without_login(path))
     _check_no_log_above(path)

@@ -26,16 +26,16 @@ from streaming.store.access import Access
 from streaming.store.atomic import check_atomic
 from streaming.store.endpoints import check_endpoints
 from streaming.store.folders import ARTEFACTS, BASE
-from streaming.store.options import store_options
+from streaming.store.options import options_of
 from streaming.store.place import Place, check_no_volume, resolved
 
 _PREFIX = "FLAGSTREAM_"
-_STORE_OPTIONS = "FLAGSTREAM_STORE_OPTIONS"
 # What of a store's own variables is to hold for the audit log's anchor alone: FLAGSTREAM_AUDIT_ANCHOR_AWS_…
 ANCHOR_PREFIX = "FLAGSTREAM_AUDIT_ANCHOR_"
 _OF_A_STORE = ("AWS_", "AZURE_")
 _SHORTEST_KEY = 32
 _OURS = ("embedded", "docker")
+LAKES = "lake"
 VARIABLES = {
     "FLAGSTREAM_HOME": "folder for all state; --home goes before it",
     "FLAGSTREAM_STORE": "a URI or path: where tables and what belongs to them lie; before a spec's store",
@@ -195,7 +195,11 @@ class Settings:
 
     def lake(self, agent: str) -> Place:
         """Return where an agent's Delta tables lie."""
-        return self.kept / "lake" / agent
+        return self.kept / LAKES / agent
+
+    def lake_at_home(self, agent: str) -> Path:
+        """Return where an agent's Delta tables lie while no store is named."""
+        return self.home / LAKES / agent
 
     def snapshots(self, agent: str) -> Place:
         """Return where an agent's snapshots lie."""
@@ -314,7 +318,7 @@ def _store(given: str | None, where: str, environ: Mapping[str, str]) -> Place |
         return place
     check_atomic(environ)
     check_endpoints(place, environ)
-    return replace(place, options=store_options(environ.get(_STORE_OPTIONS, ""), _STORE_OPTIONS))
+    return replace(place, options=options_of(environ))
 
 
 def _endpoint(value: str | None) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from schemas.counts import count_of
 from schemas.errors import MachineError
+from streaming.home.settings import LAKES
 from streaming.setup.file_systems import check_file_system
 
 LEAST_OPEN_FILES = 1024
@@ -107,7 +108,7 @@ def _make(home: Path) -> None:
 
 def _may_come_back(home: Path) -> bool:
     """A disk that has held an agent's state and is mounted read-only now: a run waits for that."""
-    return (home / "lake").is_dir() and _is_read_only(home)
+    return (home / LAKES).is_dir() and _is_read_only(home)
 
 
 def _is_read_only(folder: Path) -> bool:

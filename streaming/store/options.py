@@ -25,6 +25,7 @@ MEANINGS: Mapping[str, str] = {
     "backoff_config.max_backoff": "longest pause between two attempts",
     "backoff_config.base": "factor by which pauses grow",
 }
+_VARIABLE = "FLAGSTREAM_STORE_OPTIONS"
 _DURATION = re.compile(r"(\d+)(ms|s|m)")
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes"}
 _NUMBER = re.compile(r"\d+")
@@ -52,6 +53,15 @@ def store_options(given: str, where: str) -> dict[str, str]:
             raise ConfigurationError(f"{name}: expected {wanted}, got {value!r}", where=where)
         options[name] = value
     return options
+
+
+def options_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the options that the environment gives for every store that this process reaches.
+
+    Raises:
+        ConfigurationError: see store_options.
+    """
+    return store_options(environ.get(_VARIABLE, ""), _VARIABLE)
 
 
 def retry_config(options: Mapping[str, str]) -> dict[str, Any]:

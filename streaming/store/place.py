@@ -18,6 +18,7 @@ _REMOTE = ("s3", "az", "abfss")
 _SPELT = {"s3a": "s3", "s3n": "s3", "azure": "az", "abfs": "abfss", "adl": "abfss"}
 _VOLUME = re.compile(r"(?:file:)?/*(?:dbfs:/+)?(?:Volumes|dbfs)/|dbfs:")
 _NOT_TRIED = ("gs", "gcs")
+SCHEMES = (*_REMOTE, *_SPELT, *_NOT_TRIED)
 _BUCKET = re.compile(r"[A-Za-z0-9._-]+")
 # Delta's library stops at the former in a name, and reads the latter as another one than the store's client.
 _UNUSABLE = re.compile(r"[\[\]^|\\]|%[0-9A-Fa-f]{2}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from deltalake import write_deltalake
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
+from streaming.files.delta_table import DeltaTableRows
 from streaming.files.event_files import open_events
-from streaming.files.opening import data_files
+from streaming.files.opening import data_files, is_delta, source_place
+from streaming.store.place import SCHEMES
 
 CONTRACT = parse_document(
     {
@@ -155,10 +158,32 @@ def with_all(table: pa.Table) -> pa.Table:
     return table.append_column("currency", pa.array(["EUR"])).append_column("hour", pa.array([1]))
 
 
-@pytest.mark.parametrize(
-    "given", ["s3://bucket/table", "abfss://c@account.dfs.core.windows.net/t", "file:///x"]
-)
+@pytest.mark.parametrize("given", ["s3://bucket/table", "abfss://c@account.dfs.core.windows.net/t"])
 @pytest.mark.parametrize("before", ["", "/folder/of/the/spec/"])
 def test_a_uri_is_told_from_a_file_that_is_missing(before: str, given: str) -> None:
     with pytest.raises(ConfigurationError, match="read from folders of this machine: copy it here, or mount"):
         data_files(Path(before + given))
+
+
+@pytest.mark.parametrize("given", ["file:///data/x.csv", "file:/data/x.csv"])
+@pytest.mark.parametrize("before", ["", "/folder/of/the/spec/"])
+def test_a_uri_of_this_machine_is_answered_with_the_path(before: str, given: str) -> None:
+    for opened in (data_files, is_delta, DeltaTableRows):
+        with pytest.raises(ConfigurationError, match=r"named by its path, not by a URI: /data/x\.csv"):
+            opened(Path(before + given))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("before", ["", "/folder/of/the/spec/"])
+def test_a_place_in_any_store_is_told_from_a_path(before: str, scheme: str) -> None:
+    with suppress(ConfigurationError):  # one that is not supported is named as what it is
+        assert not source_place(Path(f"{before}{scheme}://bucket/table")).is_local
+
+
+def test_tables_of_others_in_stores_are_waited_for_as_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FLAGSTREAM_STORE_OPTIONS", "timeout=7s,max_retries=1")
+    options = source_place(Path("s3://bucket/table")).storage_options
+    assert options is not None
+    assert (options["timeout"], options["max_retries"], options["connect_timeout"]) == ("7s", "1", "5s")
