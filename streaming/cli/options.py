@@ -101,7 +101,7 @@ def agent_in(home: Path, spec: str, log_format: str | None = None, metrics: str 
     from streaming.commands.brokers_of import reached_as
 
     agent = PlacedAgent(settings_in(home, log_format, metrics), spec_named(spec))
-    return agent._replace(settings=reached_as(agent).under(agent.spec))
+    return agent.with_settings(reached_as(agent).under(agent.spec))
 
 
 def agents_in(

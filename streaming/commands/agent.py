@@ -33,7 +33,7 @@ def carry_out(agent: PlacedAgent, order: RunOrder, llm: str, *, as_json: bool) -
     order = replace(order, name=order.name or secrets.token_hex(16))
     with (
         watching_run(agent, order.run_id) as watched,
-        model_client(agent._replace(spec=for_planning(agent.spec)), llm, watched.calls) as client,
+        model_client(agent.with_spec(for_planning(agent.spec)), llm, watched.calls) as client,
     ):
         report = run_agent(agent, order, client, open_log)
     print_json(report.facts()) if as_json else show_report(report, Terminal())

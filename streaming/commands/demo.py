@@ -70,7 +70,7 @@ def _run(
     with progress_display(spec.name, as_json=as_json) as display:
         display.doing(_STARTING)
         with bootstrap_for(agent.settings) as bootstrap:
-            agent = agent._replace(settings=_metrics_on_a_free_port(agent.settings))
+            agent = agent.with_settings(_metrics_on_a_free_port(agent.settings))
             with observing(agent.settings, spec.name) as observer:
                 feed = Feed(bootstrap, agent, demo, display)
                 _drive(agent, bootstrap, jvm, feed, once_reading, observer)

@@ -58,11 +58,11 @@ def evaluate_cases(
     if cases is None and generated:
         more = (*material.cases, *generated_cases(generated))
         material = material.model_copy(update={"cases": more})
-    figures = judge_prompt(agent._replace(spec=chosen), material, llm, apart=apart)
+    figures = judge_prompt(agent.with_spec(chosen), material, llm, apart=apart)
     rules = evaluate_prompt(material, RulesAlone().classify, "rules", "none")
     passed = figures.accuracy >= material.labeller_accuracy
     if cases is None:  # other cases than the prompt's own vouch for nothing
-        note_evaluation(agent._replace(spec=chosen), figures, passed=passed)
+        note_evaluation(agent.with_spec(chosen), figures, passed=passed)
     recorded = {"labeller_accuracy": material.labeller_accuracy, "passed": passed}
     beside = {name: value for name, value in asdict(rules.worth).items() if name != "reliability"}
     facts = asdict(figures)

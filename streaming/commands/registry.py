@@ -71,7 +71,7 @@ def register(
 def _add(agent: PlacedAgent, file: str, author: Author) -> tuple[SpecRegistry, AgentSpec]:
     spec = complete(with_arithmetic(agent.spec, agent), where=file)
     check_endpoint(spec, file)
-    registry = SpecRegistry(agent._replace(spec=spec))
+    registry = SpecRegistry(agent.with_spec(spec))
     registry.add(spec, author)
     return registry, spec
 

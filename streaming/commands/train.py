@@ -54,7 +54,7 @@ def run_training(
     with progress_bar() as progress:
         task = progress.add_task("scoring stored rows", total=None)
         trained = train_on_lake(
-            agent._replace(spec=with_arithmetic(agent.spec, agent)),
+            agent.with_spec(with_arithmetic(agent.spec, agent)),
             contract.entity_names,
             order,
             lambda done, rows: progress.update(task, completed=done, total=rows),

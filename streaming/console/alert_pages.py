@@ -14,7 +14,6 @@ from streaming.console.charts import BAR_WIDTH, HEIGHT, WIDTH, contribution_bars
 from streaming.console.rendering import PageRoute, page
 from streaming.serve.alerts_api import list_similar, show_alert
 from streaming.serve.calls import Call, needs
-from streaming.serve.labels_found import LabelOfTransaction
 
 alert_router = APIRouter(prefix="/console/alerts", route_class=PageRoute, include_in_schema=False)
 Reading = Annotated[Call, needs("read")]
@@ -44,19 +43,10 @@ def alert_facts(call: Call, alert_id: str) -> dict[str, Any]:
         "bar_width": BAR_WIDTH,
         "plot": payments_plot(found.history, alert),
         "size": (WIDTH, HEIGHT),
-        "label": label_in_force(found.labels),
+        "label": call.agent.labels.in_force(alert["transaction_id"]),
         "similar": list_similar(call, alert_id, _SIMILAR),
         "case_id": case_of(call, alert_id),
     }
-
-
-def label_in_force(labels: Sequence[LabelOfTransaction]) -> LabelOfTransaction | None:
-    """Return the label that counts: the latest decided, of those the last recorded; None without any.
-
-    Args:
-        labels: in order of recording.
-    """
-    return max(reversed(labels), key=lambda each: each.decided_at, default=None)
 
 
 def case_of(call: Call, alert_id: str) -> str | None:

@@ -20,6 +20,7 @@ from schemas.contract import EventContract
 from schemas.instants import moment_of
 from schemas.tables import BATCH, COORDINATES, FAULTS, HEADERS, QUARANTINE, TOPIC_ID, UTC_MICROS
 from streaming.arrays.compilation import Flags, Ints
+from streaming.arrays.median_clock import WINDOW
 from streaming.events.aliases import with_aliases
 from streaming.events.beside import Beside
 from streaming.events.column_reader import ColumnReader
@@ -49,7 +50,6 @@ from streaming.events.writer_schemas import (
 # A block's bytes stay in the processor's cache from one step to the next.
 _BLOCK_ROWS = 16_384
 _BLOCK_BYTES = 1 << 26
-_LAST_STAMPS = 64
 # No worker: the batch waits for every block and raises what it raised.
 _THREADS = ThreadPoolExecutor(2, thread_name_prefix="decode")
 _REJECTED = pa.schema([field for field in QUARANTINE if field not in (*BATCH, TOPIC_ID)])
@@ -154,7 +154,7 @@ def median_stamp(records: pa.Table, contract: EventContract, now: datetime) -> d
     stamps = records["timestamp"].cast(UTC_MICROS)
     counted = pc.invert(pc.or_(without_stamp(stamps), _stamped_ahead(records, contract, now)))
     known = stamps.cast(pa.int64()).filter(counted)
-    last = np.sort(known.slice(max(len(known) - _LAST_STAMPS, 0)).to_numpy())
+    last = np.sort(known.slice(max(len(known) - WINDOW, 0)).to_numpy())
     return moment_of(int(last[len(last) // 2])) if len(last) else None
 
 

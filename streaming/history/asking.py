@@ -132,7 +132,8 @@ def candidate_answers(
         ConfigurationError: the model cannot be had, or there is no cap; nothing is written then.
     """
     candidate = definition.spec
-    model = asking.model(PlacedAgent(agent.settings, candidate), history.pinned(span)[-1])
+    placed = agent.with_spec(candidate)
+    model = asking.model(placed, history.pinned(span)[-1])
     asking.check(candidate, model)
     if model is None:
         yield CandidateAnswers()
@@ -152,7 +153,7 @@ def candidate_answers(
     if not asking.asks:
         yield CandidateAnswers(about, AnswerSources(record))
         return
-    with model_client(agent._replace(spec=candidate), asking.choice) as client:
+    with model_client(placed, asking.choice) as client:
         assert client is not None, "the check has seen to it"
         table = SharedTable(own, LEDGER, agent.spec.replay_horizon)
         kept = _OnRecord(known, SharedLedger(table, _WRITER, utc_now))

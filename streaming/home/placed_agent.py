@@ -20,6 +20,14 @@ class PlacedAgent(NamedTuple):
     settings: Settings
     spec: AgentSpec
 
+    def with_spec(self, spec: AgentSpec) -> PlacedAgent:
+        """Return an agent of another spec in its place."""
+        return PlacedAgent(self.settings, spec)
+
+    def with_settings(self, settings: Settings) -> PlacedAgent:
+        """Return the same agent under other settings."""
+        return PlacedAgent(settings, self.spec)
+
     @property
     def name(self) -> str:
         """The agent's name, which its tables lie under."""

@@ -191,6 +191,10 @@ class LabelBook:
         self._table.refresh()
         return pl.DataFrame(self._by_transaction.rows(pa.array([transaction], pa.string()), LABELS.names))
 
+    def in_force_on(self, transaction: str) -> pl.DataFrame:
+        """Return the label in force on a transaction, with the columns `LABELS`; no row where it has none."""
+        return _latest(self.all_on(transaction).lazy()).collect()
+
     def since(self, label_sequence: int, through: int | None = None) -> pa.Table:
         """Return the labels from a `label_sequence` on, below `through` if given, in that order."""
         self._table.refresh()

@@ -228,9 +228,9 @@ class _ServiceRun:
         except (Py4JError, PySparkException, OSError) as fault:
             if not is_alive(session):
                 raise RetryableError(self._jvm_has_ended(spec)) from fault
-            self._say(fault)
+            self._raise_as_ours(fault)
 
-    def _say(self, fault: Exception) -> NoReturn:
+    def _raise_as_ours(self, fault: Exception) -> NoReturn:
         """Raise what Spark has raised beside a query, as where executors finish an open batch first."""
         if isinstance(fault, OSError):
             raise fault

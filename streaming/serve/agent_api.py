@@ -62,7 +62,7 @@ def run_planning_agent(call: Annotated[Call, needs("operate")], order: AgentOrde
 
     with (
         watching_run(agent, wanted.run_id) as watched,
-        model_client(agent._replace(spec=for_planning(spec)), call.agent.llm, watched.calls) as client,
+        model_client(agent.with_spec(for_planning(spec)), call.agent.llm, watched.calls) as client,
     ):
         report = run_agent(agent, wanted, client, open_log)
     call.rows = len(report.outcomes)

@@ -51,9 +51,12 @@ class FoundLabels:
     def of(self, transaction: str) -> list[LabelOfTransaction]:
         """Return all labels of a transaction, in order of recording."""
         book = self.book()
-        if book is None:
-            return []
-        return [LabelOfTransaction(**each) for each in book.all_on(transaction).select(_SHOWN).to_dicts()]
+        return [] if book is None else _shown(book.all_on(transaction))
+
+    def in_force(self, transaction: str) -> LabelOfTransaction | None:
+        """Return the label that counts of a transaction, None without any."""
+        book = self.book()
+        return None if book is None else next(iter(_shown(book.in_force_on(transaction))), None)
 
     def latest(self, transactions: pl.Series) -> dict[str, bool]:
         """Return whether each labelled transaction is a fraud, by the label in force."""
@@ -62,3 +65,7 @@ class FoundLabels:
             return {}
         found = book.latest_on(transactions, book.refreshed())
         return dict(found.select("transaction_id", "is_fraud").iter_rows())
+
+
+def _shown(labels: pl.DataFrame) -> list[LabelOfTransaction]:
+    return [LabelOfTransaction(**each) for each in labels.select(_SHOWN).to_dicts()]

@@ -379,6 +379,18 @@ def test_what_is_in_force_on_some_is_what_is_in_force_on_all(
     assert dict(found.iter_rows()) == expected
 
 
+def test_the_label_in_force_on_a_transaction_is_the_latest_decided_of_those_the_last_recorded(
+    tmp_path: Path,
+) -> None:
+    book = open_book(tmp_path)
+    book.record(said(("a", True, hours(2)), ("b", True, hours(1))), source="x")
+    book.record(said(("a", False, hours(1))), source="y")
+    assert book.in_force_on("a")["is_fraud"].to_list() == [True]
+    book.record(said(("a", False, hours(2), "else")), source="z")
+    assert book.in_force_on("a").select("is_fraud", "source").rows() == [(False, "z")]
+    assert book.in_force_on("c").is_empty()
+
+
 def test_for_a_few_transactions_no_other_labels_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
