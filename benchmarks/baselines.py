@@ -27,8 +27,9 @@ from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from benchmarks.ceiling import label_free_ceiling
 from benchmarks.harness import say
 from schemas.errors import ConfigurationError
+from streaming.labels.judged_rows import JudgedRows
 from streaming.learning import protocol
-from streaming.learning.protocol import Figures, JudgedRows
+from streaming.learning.protocol import Figures
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

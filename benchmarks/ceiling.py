@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from schemas.errors import ConfigurationError
+from streaming.labels.judged_rows import JudgedRows
 from streaming.learning import protocol
-from streaming.learning.protocol import Figures, JudgedRows
+from streaming.learning.protocol import Figures
 
 _CEILING_SEEDS = 5
 

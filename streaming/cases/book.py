@@ -26,8 +26,7 @@ from streaming.cases.closing_labels import ClosingLabels
 from streaming.cases.orders import Order
 from streaming.cases.refunds import RefundAlerts
 from streaming.cases.timeline import timeline_of
-from streaming.delta.lake_reader import LakeReader
-from streaming.home.placed_agent import PlacedAgent
+from streaming.delta.lake_reader import HasLake, LakeReader
 from streaming.labels.book import LabelBook
 
 _WAIT_SECONDS = 2.0
@@ -74,7 +73,7 @@ class CaseBook:
         clock: current time in UTC; leases and deadlines go by it.
     """
 
-    def __init__(self, agent: PlacedAgent, clock: Clock = utc_now) -> None:
+    def __init__(self, agent: HasLake, clock: Clock = utc_now) -> None:
         reader, kept = LakeReader.of(agent), agent.spec.replay_horizon
         labels = reader.place("labels")
         self._clock, self._lock = clock, threading.RLock()

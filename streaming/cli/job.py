@@ -13,7 +13,6 @@ from pathlib import Path
 
 from streaming.cli.options import DEFAULT_HOME
 from streaming.cli.root import carried_out
-from streaming.databricks.store_login import CONFIGURED, store_credentials
 
 _THEN, _KEPT, _CREDENTIALS = "--then", "--kept", "--credentials"
 
@@ -28,15 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         TaskFailedError: one of them has ended with another exit code than 0.
     """
-    from streaming.commands.job import TaskFailedError, kept_state
+    from streaming.commands.job import TaskFailedError, surroundings
 
     given, words = _options(list(sys.argv[1:] if arguments is None else arguments))
     home = Path(os.environ.get("FLAGSTREAM_HOME") or DEFAULT_HOME)
-    kept, how = given.get(_KEPT), given.get(_CREDENTIALS, CONFIGURED)
-    with (
-        store_credentials(how, home),
-        kept_state(home, None if kept is None else Path(kept), words[0] if words else ""),
-    ):
+    kept = None if _KEPT not in given else Path(given[_KEPT])
+    with surroundings(home, kept, given.get(_CREDENTIALS), words[0] if words else ""):
         for command in _separated(words):
             code = carried_out(command)
             if code:

@@ -13,13 +13,11 @@ from agent import SPECS
 from schemas.documents import named_file, resolve_named
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec
-from streaming.arrays.kernel_folder import keep_kernels_in
+from streaming.commands.own_process import keep_state_in_home
 from streaming.home.listen import listen_address
 from streaming.home.placed_agent import PlacedAgent
-from streaming.home.private_files import keep_private
 from streaming.home.settings import Settings
 from streaming.output.log import configure
-from streaming.store.spool import keep_spool_in
 
 Home = Annotated[Path, typer.Option("--home", help="Folder for all state.", envvar="FLAGSTREAM_HOME")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -90,9 +88,7 @@ def settings_in(home: Path, log_format: str | None = None, metrics: str | None =
     if metrics is not None:
         settings = replace(settings, metrics=listen_address(metrics, "--metrics-port"))
     configure(log_format or settings.log_format)
-    keep_private(settings.home)
-    keep_spool_in(settings.spool)
-    keep_kernels_in(settings.home / "kernels")
+    keep_state_in_home(settings)
     return settings
 
 

@@ -47,10 +47,9 @@ from streaming.cli.registry import promote, registry_app, rollback
 from streaming.cli.replay import ReplayCommand, replay, resend, what_if
 from streaming.cli.serve import serve
 from streaming.cli.token import token_app
+from streaming.commands.own_process import within_limits
 from streaming.home.placed_agent import PlacedAgent
 from streaming.output.log import say_fault
-from streaming.service.interrupts import orderly_termination
-from streaming.setup.machine_limits import machine_limits
 
 _BESIDE_AGENTS = "serve"  # its pools of threads would take an agent's cores, for work that one does as soon
 
@@ -103,8 +102,7 @@ def carried_out(words: Sequence[str] | None = None) -> int:
     """
     try:
         given = sys.argv[1:] if words is None else words
-        machine_limits().keep_threads(is_beside=[*given[:1]] == [_BESIDE_AGENTS])
-        with orderly_termination():
+        with within_limits(is_beside=[*given[:1]] == [_BESIDE_AGENTS]):
             program()(args=words)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

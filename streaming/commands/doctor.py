@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from schemas.spec import AgentSpec
+from streaming.commands.doctor_checks import check_machine
 from streaming.home.settings import Settings
 from streaming.output.tables import show_table
 from streaming.output.terminal import Terminal, print_json
-from streaming.setup.doctor import check_machine
 
 
 def show_machine(settings: Settings, spec: AgentSpec | None, *, as_json: bool) -> bool:

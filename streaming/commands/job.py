@@ -8,6 +8,7 @@ from pathlib import Path
 
 from schemas.counts import count_of
 from schemas.errors import MachineError
+from streaming.databricks.store_login import CONFIGURED, store_credentials
 from streaming.home.kept_home import KeptHome, keeping
 from streaming.output.log import log
 
@@ -16,6 +17,24 @@ _WRITES = "run"
 
 class TaskFailedError(Exception):
     """A task that has failed; the platform shows its text."""
+
+
+@contextmanager
+def surroundings(home: Path, kept: Path | None, credentials: str | None, command: str) -> Iterator[None]:
+    """Have the store reached, and state restored and kept, while a command runs.
+
+    Args:
+        home: folder of all state on this node.
+        kept: folder that outlives the node, None for none.
+        credentials: `configured` or `vended`, see store_credentials; None for the former.
+        command: the first word of what is run.
+
+    Raises:
+        FlagstreamError: see store_credentials and kept_state.
+    """
+    how = CONFIGURED if credentials is None else credentials
+    with store_credentials(how, home), kept_state(home, kept, command):
+        yield
 
 
 @contextmanager

@@ -22,7 +22,6 @@ _TOLL = 3.0
 _TOLL_OF_THE_WHOLE = 6.0
 _MOST_MEMORY = 4.0
 _FAR = 40.0
-_GIVEN_AWAY = 7.0
 
 
 @compiled
@@ -83,12 +82,3 @@ def total_of(evidence: Floats, cores: Cores = ALL_CORES) -> Floats:
     totals = np.zeros(len(evidence))
     cores.over(lambda rows: _totals(evidence[rows], totals[rows]), len(totals))
     return totals
-
-
-def blame_of(own_nats: Floats) -> Floats:
-    """Return how much of a fraud the entities of its transaction have to answer for, float64[n] in 0..1.
-
-    A fraud that its own evidence gives away says little of where it happened: of the explanations "this
-    payment" and "this entity" the first takes the odds that its nats stand for, against 1 in 1,097 (e^7).
-    """
-    return np.asarray(1.0 / (1.0 + np.exp(own_nats - _GIVEN_AWAY)))

@@ -16,7 +16,7 @@ from streaming.history.candidate_answers import Answering
 from streaming.history.missed_frauds import MissedFrauds, missed_frauds
 from streaming.history.moved_alerts import ONE_ALERT, MovedAlerts, moved_alerts
 from streaming.history.spans import Span
-from streaming.learning.protocol import CARDS_PER_DAY, JudgedRows, card_precision_at_k
+from streaming.labels.judged_rows import CARDS_PER_DAY, JudgedRows, card_precision_at_k
 
 NO_ALERT = "no alert"
 _FLIPS = ("severity", "classification", "classification_source")
@@ -37,7 +37,7 @@ class Side:
         frauds: those confirmed as fraud.
         precision: `frauds / judged`, None without labels.
         recall: share of the known frauds that were alerted, None without known frauds.
-        cp100: Card Precision@100, see `protocol.card_precision_at_k`, None without known frauds. What is
+        cp100: Card Precision@100, see `judged_rows.card_precision_at_k`, None without known frauds. What is
             ranked are the primary entities of the side's alerts, by the highest score of each day of event
             time; an alert without a label counts as no fraud, a day without alerts as one without hits.
         answered: alerts with a model's answer.

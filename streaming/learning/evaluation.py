@@ -21,11 +21,12 @@ from streaming.arrays.compilation import Flags, Floats
 from streaming.detection.features import Features
 from streaming.detection.model import train
 from streaming.detection.scoring import Scorer
+from streaming.labels.judged_rows import CARDS_PER_DAY, JudgedRows
 from streaming.learning import protocol
 from streaming.learning.evaluation_plots import observed_shares
 from streaming.learning.labelled_files import Labelled
 from streaming.learning.labelled_run import NEVER, History, run_history
-from streaming.learning.protocol import BudgetFigures, Figures, JudgedRows
+from streaming.learning.protocol import BudgetFigures, Figures
 
 Mode = Literal["unlabelled", "delayed", "trained"]
 MODES: tuple[Mode, ...] = ("unlabelled", "delayed", "trained")
@@ -84,7 +85,7 @@ def evaluate(
     *,
     label_delay: timedelta,
     test_starts: Sequence[date],
-    alerts_per_day: int = protocol.CARDS_PER_DAY,
+    alerts_per_day: int = CARDS_PER_DAY,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
     """Stream the rows in event order and judge the test weeks by the handbook's protocol.

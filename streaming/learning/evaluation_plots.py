@@ -13,8 +13,8 @@ import numpy as np
 from schemas.counts import count_of
 from schemas.errors import ConfigurationError
 from streaming.arrays.compilation import Flags, Floats
+from streaming.labels.judged_rows import JudgedRows
 from streaming.learning import protocol
-from streaming.learning.protocol import JudgedRows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

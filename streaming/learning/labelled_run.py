@@ -10,11 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from streaming.arrays.compilation import Flags, Floats, Ints
-from streaming.detection.combination import blame_of
 from streaming.detection.features import Features
 from streaming.detection.scored import ScoredBatch
 from streaming.detection.scoring import Scorer
-from streaming.labels.entity_labels import at_positions
+from streaming.labels.entity_labels import at_positions, blame_of
 
 _SLICE_ROWS = 50_000
 

@@ -18,9 +18,8 @@ from schemas.instants import Clock, utc_now
 from schemas.lake_tables import TABLES
 from schemas.tables import TOKENS
 from streaming.delta.lake import Stamp
-from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_reader import HasLake, LakeReader
 from streaming.delta.shared_table import SharedTable
-from streaming.home.placed_agent import PlacedAgent
 from streaming.store.place import Place
 from streaming.tokens.bearer import NewToken, Scope
 
@@ -69,7 +68,7 @@ class Token:
         }
 
 
-def tokens_place(agent: PlacedAgent) -> Place:
+def tokens_place(agent: HasLake) -> Place:
     """Return where the tokens of an agent lie."""
     return LakeReader.of(agent).place("tokens")
 
@@ -105,7 +104,7 @@ class TokenTable:
         clock: current time, timezone-aware.
     """
 
-    def __init__(self, agent: PlacedAgent, clock: Clock = utc_now) -> None:
+    def __init__(self, agent: HasLake, clock: Clock = utc_now) -> None:
         place = tokens_place(agent)
         self._table, self._clock = SharedTable(place, TOKENS, agent.spec.replay_horizon), clock
         self._reader = LakeReader.of(agent)

@@ -19,6 +19,7 @@ from schemas.errors import ConfigurationError, FencedError, RetryableError
 from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_guard import Anchor, AnchorFile
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.commands.doctor_checks import check_anchor
 from streaming.delta.maintenance import tables_below
 from streaming.delta.remote_log import newest_entry
 from streaming.delta.table_files import files_below
@@ -26,7 +27,6 @@ from streaming.detection import checkpoints
 from streaming.detection.scoring import Scorer
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.setup.doctor import check_anchor
 from streaming.store.client import client_of, key_of, name_in
 from streaming.store.files import Files
 from streaming.store.object_files import ObjectFiles

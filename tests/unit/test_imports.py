@@ -25,29 +25,23 @@ BY_WAY_OF_OTHERS = {
     "tests/unit/streaming/serve/test_alerts_api.py": "asked over HTTP, put together by tests.served",
 }
 # A reader has to know what a package imports; decision 0042 says what the numbers were and when they rise.
-MOST_PACKAGES, MOST_IMPORTS = 39, 277
+MOST_PACKAGES, MOST_IMPORTS = 39, 265
 # The command line offers the benchmarks, too.
 EXCEPTIONS = {("streaming/cli/bench.py", "benchmarks")}
 
 # What options are parsed into, and how the process is set up before anything is done.
 BESIDE_COMMANDS = {
-    "streaming.arrays.kernel_folder",
     "streaming.cases.choosing",
     "streaming.cases.orders",
-    "streaming.databricks.store_login",
     "streaming.files.dialect",
     "streaming.history.asking",
     "streaming.history.replay_runs",
     "streaming.home.listen",
     "streaming.home.placed_agent",
-    "streaming.home.private_files",
     "streaming.home.settings",
     "streaming.labels.label_files",
     "streaming.output.log",
     "streaming.quarantine.choosing",
-    "streaming.service.interrupts",
-    "streaming.setup.machine_limits",
-    "streaming.store.spool",
     "streaming.versions.moving",
 }
 

@@ -31,7 +31,10 @@ UNQUOTED = {
     ("streaming/labels/label_topic.py", "str(refused)"): "the broker's refusal of a right, see its row",
     ("streaming/run/driver.py", "self._jvm_has_ended(spec)"): "made there; the row that begins as it does",
     ("streaming/service/supervisor.py", "missing"): "the cause of the condition that is waited for",
-    ("streaming/setup/doctor.py", "str(fault)"): "Docker's words, which doctor shows with its advice",
+    (
+        "streaming/commands/doctor_checks.py",
+        "str(fault)",
+    ): "Docker's words, shown with advice",
     (
         "agent/model/processes.py",
         "f'{self.name} was ended while it started: it is not needed any more'",

@@ -12,7 +12,8 @@ from benchmarks import baselines
 from benchmarks.baselines import CEILING, HandbookWeek
 from benchmarks.ceiling import label_free_ceiling
 from schemas.errors import ConfigurationError
-from streaming.learning.protocol import Figures, JudgedRows, figures
+from streaming.labels.judged_rows import JudgedRows
+from streaming.learning.protocol import Figures, figures
 
 FIRST = date(2021, 3, 1)
 START = FIRST + timedelta(days=16)

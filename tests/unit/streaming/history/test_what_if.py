@@ -32,7 +32,7 @@ from streaming.history.replay_runs import ReplaySpan, run_what_if
 from streaming.history.what_if_report import NO_ALERT, Changes, WhatIf
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.learning.protocol import JudgedRows, card_precision_at_k
+from streaming.labels.judged_rows import JudgedRows, card_precision_at_k
 from streaming.output.terminal import Terminal
 from streaming.store.place import Place
 from streaming.testing.live_lake import LARGE, agent, events, judge, run_live, without_broker

@@ -15,9 +15,8 @@ from deltalake import write_deltalake
 
 from schemas.label import GIVEN
 from schemas.tables import UTC_MICROS
-from streaming.detection.combination import blame_of
 from streaming.labels.book import LabelBook
-from streaming.labels.entity_labels import EntityLabels, at_positions
+from streaming.labels.entity_labels import EntityLabels, at_positions, blame_of
 from streaming.labels.label_follower import LabelFollower
 from streaming.labels.label_pins import LabelPin, LabelPins
 from streaming.store.place import Place

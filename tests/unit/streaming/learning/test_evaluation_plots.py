@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from schemas.errors import ConfigurationError
+from streaming.labels.judged_rows import JudgedRows
 from streaming.learning.evaluation_plots import flag_at_one_cut, observed_shares, write_plots
-from streaming.learning.protocol import JudgedRows
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

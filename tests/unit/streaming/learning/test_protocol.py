@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError
 from streaming.arrays.compilation import Flags, Floats, Ints
+from streaming.labels.judged_rows import JudgedRows, card_precision_at_k
 from streaming.learning import protocol
-from streaming.learning.protocol import Figures, JudgedRows, figures, mean_figures
+from streaming.learning.protocol import Figures, figures, mean_figures
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=150)
 WEEK = 17_716
@@ -141,29 +142,29 @@ def test_card_precision_is_that_of_the_books_loop(seed: int, k: int) -> None:
         random.integers(0, 25, 200),
     )
     expected = card_precision_by_the_book(rows, k)
-    assert protocol.card_precision_at_k(rows, k) == pytest.approx(expected, abs=1e-12)
+    assert card_precision_at_k(rows, k) == pytest.approx(expected, abs=1e-12)
 
 
 def test_found_card_makes_room_on_later_days() -> None:
     rows = judged([0.9, 0.1, 0.9, 0.1], [1, 0, 1, 1], [1, 1, 2, 2], ["a", "b", "a", "b"])
-    assert protocol.card_precision_at_k(rows, 1) == 1.0
+    assert card_precision_at_k(rows, 1) == 1.0
 
 
 def test_between_equal_scores_the_first_row_counts_whatever_the_cards_are_called() -> None:
     for names in (["a", "b"], ["b", "a"]):
-        assert protocol.card_precision_at_k(judged([1, 1], [1, 0], [1, 1], names), 1) == 1.0
-        assert protocol.card_precision_at_k(judged([1, 1], [0, 1], [1, 1], names), 1) == 0.0
+        assert card_precision_at_k(judged([1, 1], [1, 0], [1, 1], names), 1) == 1.0
+        assert card_precision_at_k(judged([1, 1], [0, 1], [1, 1], names), 1) == 0.0
 
 
 def test_equal_scores_keep_their_order_on_long_days() -> None:
     rows = dataclasses.replace(random_rows(), entities=np.arange(4_000))
     tied = rows.scored(np.round(rows.scores, 1))
     expected = card_precision_by_the_book(tied, 30)
-    assert protocol.card_precision_at_k(tied, 30) == pytest.approx(expected, abs=1e-12)
+    assert card_precision_at_k(tied, 30) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_missed_card_share_is_out_of_k_even_on_a_short_day() -> None:
-    assert protocol.card_precision_at_k(judged([1], [1], [1], ["a"])) == 0.01
+    assert card_precision_at_k(judged([1], [1], [1], ["a"])) == 0.01
 
 
 def test_figures_of_a_small_week_by_hand() -> None:
@@ -241,7 +242,7 @@ def test_a_missing_entity_is_refused() -> None:
     entities = np.array(["a", None], dtype=object)
     rows = JudgedRows(np.zeros(2), np.array([True, False]), np.ones(2, dtype=np.int64), entities)
     with pytest.raises(ConfigurationError, match="entities must be all text"):
-        protocol.card_precision_at_k(rows)
+        card_precision_at_k(rows)
 
 
 def test_importing_the_judges_loads_neither_scikit_learn_nor_matplotlib() -> None:

@@ -18,12 +18,13 @@ from agent import SPECS
 from schemas.cluster import SparkClusterSettings
 from schemas.llm import Llm
 from schemas.spec import load_spec
+from streaming.commands import doctor_checks
+from streaming.commands.doctor_checks import check_execution, check_machine
 from streaming.home.brokers import Brokers
 from streaming.home.client_properties import load_properties
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.setup import doctor, downloads
-from streaming.setup.doctor import check_execution, check_machine
+from streaming.setup import downloads
 from streaming.setup.machine_checks import CheckResult
 from streaming.store import store_check
 from streaming.store.access import Access
@@ -86,7 +87,7 @@ def test_every_check_reports_even_when_nothing_is_there(settings: Settings) -> N
 
 def test_kafka_that_does_not_answer(settings: Settings, closed_port: int) -> None:
     given = Settings(settings.home, settings.cache, kafka=f"127.0.0.1:{closed_port}")
-    assert_fails(doctor.check_kafka(given), f"no broker answers at 127.0.0.1:{closed_port}")
+    assert_fails(doctor_checks.check_kafka(given), f"no broker answers at 127.0.0.1:{closed_port}")
 
 
 def test_docker_that_does_not_answer(
@@ -94,11 +95,11 @@ def test_docker_that_does_not_answer(
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{closed_port}")
     given = Settings(settings.home, settings.cache, kafka="docker")
-    assert_fails(doctor.check_kafka(given), "no Docker engine answers")
+    assert_fails(doctor_checks.check_kafka(given), "no Docker engine answers")
 
 
 def test_an_endpoint_that_refuses_without_a_key_answers(settings: Settings, endpoint: str) -> None:
-    finding = doctor.check_llm(Settings(settings.home, settings.cache, llm_base_url=endpoint))
+    finding = doctor_checks.check_llm(Settings(settings.home, settings.cache, llm_base_url=endpoint))
     assert finding == CheckResult("LLM", True, f"{endpoint} answers")
 
 
@@ -107,7 +108,7 @@ def test_an_endpoint_that_redirects_is_named_and_not_followed(settings: Settings
     with scripted_http() as elsewhere, scripted_http() as server:
         server.answers["/v1/models"] = HttpAnswer(status, headers={"location": f"{elsewhere.url}/v1/models"})
         base_url = f"{server.url}/v1"
-        finding = doctor.check_llm(Settings(settings.home, settings.cache, llm_base_url=base_url))
+        finding = doctor_checks.check_llm(Settings(settings.home, settings.cache, llm_base_url=base_url))
         assert len(server.to("/v1/models")) == 1
         assert elsewhere.asked == []
     assert_fails(finding, f"{base_url} redirects ({status})")
@@ -116,7 +117,7 @@ def test_an_endpoint_that_redirects_is_named_and_not_followed(settings: Settings
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/v1", "not a url"])
 def test_an_endpoint_that_does_not_answer(settings: Settings, closed_port: int, url: str) -> None:
     given = Settings(settings.home, settings.cache, llm_base_url=url.format(port=closed_port))
-    assert_fails(doctor.check_llm(given), "does not answer")
+    assert_fails(doctor_checks.check_llm(given), "does not answer")
 
 
 def test_a_changed_jar_is_found(tmp_path: Path) -> None:
@@ -128,9 +129,9 @@ def test_a_changed_jar_is_found(tmp_path: Path) -> None:
     jars = downloads.locked_jars("broker", lock)
     (folder / jars[0].file_name).write_bytes(b"log")
     (folder / "lock.sha256").write_text(downloads.digest(jars))
-    assert doctor.check_jar_folder(folder, lock).ok
+    assert doctor_checks.check_jar_folder(folder, lock).ok
     (folder / jars[0].file_name).write_bytes(b"other")
-    assert_fails(doctor.check_jar_folder(folder, lock), "wrong checksum")
+    assert_fails(doctor_checks.check_jar_folder(folder, lock), "wrong checksum")
 
 
 @pytest.mark.parametrize("asks", [False, True])
@@ -138,11 +139,11 @@ def test_keys_that_no_store_makes_are_asked_for(settings: Settings, asks: bool) 
     spec = load_spec(SPECS / "card-fraud.yaml")
     spec = spec.model_copy(update={"llm": Llm(provider="openai" if asks else "none")})
     pseudonyms = ["FLAGSTREAM_PSEUDONYM_KEY"] if asks else []
-    assert_fails(doctor.check_keys(settings, spec), "not set: FLAGSTREAM_AUDIT_KEY", *pseudonyms)
+    assert_fails(doctor_checks.check_keys(settings, spec), "not set: FLAGSTREAM_AUDIT_KEY", *pseudonyms)
     audited = replace(settings, audit_key=SecretStr("a" * 32))
-    assert doctor.check_keys(audited, spec).ok != asks
-    assert doctor.check_keys(replace(audited, pseudonym_key=SecretStr("b" * 32)), spec).ok
-    assert doctor.check_keys(audited, None).ok
+    assert doctor_checks.check_keys(audited, spec).ok != asks
+    assert doctor_checks.check_keys(replace(audited, pseudonym_key=SecretStr("b" * 32)), spec).ok
+    assert doctor_checks.check_keys(audited, None).ok
 
 
 ANCHORS = Place("s3://another-account/anchors")
@@ -185,18 +186,18 @@ def test_an_anchor_needs_no_right_to_delete(
 
     monkeypatch.setattr(obstore, "delete", refuse)
     given, store = anchored
-    assert doctor.check_anchor(ANCHORS, given).ok
+    assert doctor_checks.check_anchor(ANCHORS, given).ok
     assert objects(store) > 0
     monkeypatch.setattr(obstore, "put", refuse)
-    assert_fails(doctor.check_anchor(ANCHORS, given), "write: not permitted")
+    assert_fails(doctor_checks.check_anchor(ANCHORS, given), "write: not permitted")
 
 
 def test_a_folder_for_the_audit_anchor_must_be_one_that_can_be_written(
     settings: Settings, tmp_path: Path
 ) -> None:
-    assert doctor.check_anchor(Place.local(tmp_path / "anchors"), settings).ok
+    assert doctor_checks.check_anchor(Place.local(tmp_path / "anchors"), settings).ok
     (tmp_path / "file").touch()
-    assert_fails(doctor.check_anchor(Place.local(tmp_path / "file" / "anchors"), settings), "file")
+    assert_fails(doctor_checks.check_anchor(Place.local(tmp_path / "file" / "anchors"), settings), "file")
 
 
 def test_a_cluster_is_checked_as_a_run_checks_it(
