@@ -25,8 +25,8 @@ from schemas.rules import SEVERITIES
 from streaming.cases.book import CaseBook
 from streaming.cases.choosing import CaseFilter
 from streaming.cases.orders import Order
-from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 
 
 def made_rows(schema: pa.Schema, known: Mapping[str, Any]) -> pa.Table:

@@ -34,7 +34,7 @@ from schemas.llm import Llm
 from schemas.policy import load_policy
 from schemas.rules import Rule
 from schemas.tables import LEDGER
-from streaming.delta.lake import LakeTable
+from streaming.delta.lake_table import LakeTable
 from streaming.delta.ledger import LakeLedger
 from streaming.store.place import Place
 from streaming.testing.scripted_llm import counted, scripted_llm

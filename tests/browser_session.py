@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from schemas.alert import ALERTS
 from schemas.spec import AgentSpec
 from streaming.console.console import server_with_console
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings

@@ -33,7 +33,8 @@ from schemas.spec import load_spec
 from streaming.batch.alerts_lane import AlertsLane
 from streaming.batch.late_answers import LateAnswers, LateSettings
 from streaming.batch.outbox import Outbox
-from streaming.delta.lake import Lake, LakeTable, Stamp
+from streaming.delta.lake import Lake
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.kafka.publish import OutboxRecord, Publisher
 from streaming.store.place import Place
 from streaming.testing import scripted_llm as scripted

@@ -15,8 +15,8 @@ from schemas.errors import DataLossError
 from schemas.instants import Clock
 from schemas.lake_tables import Table
 from schemas.tables import FINDINGS
-from streaming.delta.lake import Stamp
 from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_table import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.home.placed_agent import PlacedAgent
 

@@ -25,8 +25,8 @@ from schemas.instants import Clock, micros_of, utc_now
 from schemas.tables import AUDIT
 from streaming.audit.audit_guard import Anchor, AnchorFile, chain_key, make_key
 from streaming.audit.audit_lines import log_events
-from streaming.delta.lake import Stamp
 from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_table import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import StoredTable
 from streaming.delta.table_versions import open_for_reading
@@ -145,7 +145,7 @@ class LakeAudit:
         return self._recorded_here.get(source, self._table.last_batch(_recorded_by(source)))
 
     def renew(self) -> bool:
-        """See streaming.delta.lake.LakeTable."""
+        """See streaming.delta.lake_table.LakeTable."""
         with self._lock:
             return self._table.renew()
 

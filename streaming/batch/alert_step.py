@@ -14,7 +14,7 @@ from streaming.batch.flagging import Refuses
 from streaming.batch.outbox import Outbox
 from streaming.batch.steps import BatchStep, Stopwatch
 from streaming.batch.store import Decision, Stored
-from streaming.delta.lake import LakeTable
+from streaming.delta.lake_table import LakeTable
 from streaming.service.health import Health
 
 

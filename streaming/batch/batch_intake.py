@@ -12,9 +12,11 @@ from schemas.contract import EventContract
 from streaming.batch.left_behind import NOTHING_LEFT, NOTHING_ON_RECORD, LeftBehind, OnRecord
 from streaming.batch.queries import stamp_of
 from streaming.batch.store import CurrentBatch, Decision, Origin, settle_rejected
-from streaming.delta.lake import Lake, Stamp
+from streaming.delta.lake import Lake
+from streaming.delta.lake_table import Stamp
 from streaming.events.broker_clock import BrokerClock, Reading
-from streaming.events.decode import Decoded, decode, median_stamp
+from streaming.events.decode import Decoded, decode
+from streaming.events.stamps import median_stamp
 from streaming.events.writer_schemas import SchemaSource
 from streaming.kafka.intake import Taken
 

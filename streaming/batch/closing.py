@@ -17,7 +17,8 @@ from streaming.batch.alerts_lane import AlertsLane
 from streaming.batch.moved import computed_on
 from streaming.batch.queries import stamp_of
 from streaming.batch.store import Decision
-from streaming.delta.lake import Lake, LakeTable, Stamp
+from streaming.delta.lake import Lake
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.output.log import log_routine
 from streaming.output.trace_ids import trace_of_batch
 

@@ -40,7 +40,8 @@ from streaming.batch.late_windows import (
     texts_of,
 )
 from streaming.batch.outbox import Outbox
-from streaming.delta.lake import Lake, Stamp
+from streaming.delta.lake import Lake
+from streaming.delta.lake_table import Stamp
 from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker
 

@@ -21,7 +21,7 @@ from schemas.alert import Reason
 from schemas.alert_size import fitted
 from schemas.instants import Clock
 from schemas.tables import LATE
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.stored import StoredTable
 
 REVISION = 2

@@ -20,8 +20,9 @@ import pyarrow.compute as pc
 
 from schemas.tables import TOPIC_ID, UTC_MICROS
 from streaming.batch.queries import newest_of_the_stream, of_the_stream
-from streaming.delta.lake import Lake, LakeTable
-from streaming.events.decode import without_stamp
+from streaming.delta.lake import Lake
+from streaming.delta.lake_table import LakeTable
+from streaming.events.stamps import without_stamp
 
 _PLACE = ("topic", "partition", "offset")
 _STAMP, _TOPIC_ID = "kafka_timestamp", TOPIC_ID.name

@@ -21,7 +21,7 @@ from schemas.counts import count_of
 from schemas.errors import ConfigurationError, DataLossError, FencedError, RetryableError
 from streaming.batch.alerts_lane import AlertsLane
 from streaming.delta.durable import sync
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.kafka.publish import Headers, OutboxRecord, Publisher
 from streaming.service.worker import cause_of
 

@@ -18,7 +18,8 @@ from streaming.batch.closed_batches import ClosedBatches
 from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
 from streaming.batch.store import Decision
-from streaming.delta.lake import Lake, LakeTable
+from streaming.delta.lake import Lake
+from streaming.delta.lake_table import LakeTable
 from streaming.delta.pins import CANARY, pinned_spec, pins_by_engine
 from streaming.labels.entity_labels import EntityLabels
 from streaming.labels.label_pins import LabelPin, LabelPins

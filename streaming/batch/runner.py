@@ -20,7 +20,8 @@ from streaming.batch.stream_settings import StreamSettings
 from streaming.batch.stream_topics import StreamTopics
 from streaming.batch.topic_watch import TopicWatch
 from streaming.kafka.executor_intake import ExecutorIntake
-from streaming.kafka.intake import Intake, Taken, planned_records
+from streaming.kafka.intake import Intake, Taken
+from streaming.kafka.planned import planned_records
 from streaming.kafka.poll_size import SAMPLE, PollSize
 from streaming.kafka.source import query_id_of, read_stream
 

@@ -14,8 +14,9 @@ from agent.model.steady_clock import SteadyClock
 from schemas.instants import micros_of, moment_of
 from schemas.lake_tables import Table
 from schemas.llm import Budget
-from streaming.delta.lake import Lake, LakeTable
+from streaming.delta.lake import Lake
 from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_table import LakeTable
 
 _BOOKED: tuple[tuple[Table, str], ...] = (("batches", "closed_at"), ("late", "at"))
 

@@ -23,7 +23,8 @@ from schemas.errors import DataLossError
 from schemas.instants import MICRO, micros_of
 from schemas.tables import TOPIC_ID
 from streaming.batch.left_behind import NOTHING_ON_RECORD, OnRecord
-from streaming.delta.lake import Lake, LakeTable, Stamp
+from streaming.delta.lake import Lake
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.events.broker_clock import Reading
 from streaming.events.filtered import NOTHING_FILTERED
 from streaming.labels.label_pins import LabelPin

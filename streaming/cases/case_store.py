@@ -22,7 +22,7 @@ from streaming.cases.case_frames import (
 from streaming.cases.folding import CASES, fold, homes_of, newest_revisions, together, without_undone
 from streaming.cases.refunds import NO_REFUNDS
 from streaming.cases.text_rows import TextRows
-from streaming.delta.lake import Stamp
+from streaming.delta.lake_table import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.table_versions import open_for_reading
 from streaming.store.place import Place

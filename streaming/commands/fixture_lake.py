@@ -20,8 +20,9 @@ from streaming.batch.engine import Engine
 from streaming.batch.queries import stamp_of
 from streaming.batch.store import CurrentBatch, Stored, store
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.lake import Lake, Stamp
+from streaming.delta.lake import Lake
 from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_table import Stamp
 from streaming.events.decode import decode
 from streaming.events.duplicates import Deduplicator
 from streaming.events.record_table import record_table

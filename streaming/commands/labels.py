@@ -9,8 +9,9 @@ from streaming.commands.known_agents import check_known
 from streaming.delta.lake_reader import LakeReader
 from streaming.files.dialect import FOUND, TextOptions
 from streaming.home.placed_agent import PlacedAgent
-from streaming.labels.book import LabelBook, Recorded, label_status
+from streaming.labels.book import LabelBook, label_status
 from streaming.labels.label_files import LabelColumns, import_labels, known_rows
+from streaming.labels.recorded import Recorded
 from streaming.output.facts import show_facts
 from streaming.output.terminal import progress_bar, say_error
 from streaming.store.place import Place

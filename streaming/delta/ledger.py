@@ -14,7 +14,7 @@ from schemas.instants import Clock
 from schemas.llm import PromptReference
 from schemas.tables import LEDGER
 from streaming.delta.key_index import KeyIndex
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.whole_tables import read_stored
 from streaming.store.place import Place

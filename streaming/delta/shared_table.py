@@ -9,7 +9,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from streaming.delta.commits import RefusedError
-from streaming.delta.lake import LakeTable
+from streaming.delta.lake_table import LakeTable
 from streaming.store.place import Place
 
 Result = TypeVar("Result")

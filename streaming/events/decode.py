@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -17,27 +17,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.contract import EventContract
-from schemas.instants import moment_of
-from schemas.tables import BATCH, COORDINATES, FAULTS, HEADERS, QUARANTINE, TOPIC_ID, UTC_MICROS
+from schemas.tables import BATCH, COORDINATES, FAULTS, HEADERS, QUARANTINE, TOPIC_ID
 from streaming.arrays.compilation import Flags, Ints
-from streaming.arrays.median_clock import WINDOW
 from streaming.events.aliases import with_aliases
 from streaming.events.beside import Beside
 from streaming.events.column_reader import ColumnReader
-from streaming.events.exact_decode import (
-    ABSURD,
-    AHEAD,
-    STAMP_AHEAD,
-    ExactDecoder,
-    FilteredError,
-    RejectedError,
-)
+from streaming.events.exact_decode import ABSURD, AHEAD, STAMP_AHEAD, ExactDecoder, FilteredError
+from streaming.events.exact_values import RejectedError
 from streaming.events.filtered import NOTHING_FILTERED, LeftOut
 from streaming.events.found import FieldFinder, Found
 from streaming.events.id_columns import id_array
 from streaming.events.made_ids import with_made_ids
 from streaming.events.money_columns import ROLES, MoneyColumns
 from streaming.events.record_formats import finder_of
+from streaming.events.stamps import stamped_ahead, with_stamps
 from streaming.events.time_columns import time_array, time_bounds
 from streaming.events.writer_schemas import (
     NO_REGISTRY,
@@ -102,8 +95,8 @@ def decode(
     Raises:
         RetryableError: the schema registry is away.
     """
-    records = _with_stamps(records, now)
-    ahead = _stamped_ahead(records, contract, now)
+    records = with_stamps(records, now)
+    ahead = stamped_ahead(records, contract, now)
     early = _rejected_ahead(records.filter(ahead))
     if early.num_rows:
         records = records.filter(pc.invert(ahead))
@@ -124,54 +117,6 @@ def decode(
         pa.concat_tables([rejected, early, *(part.rejected for part in parts)]),
         pa.concat_tables([NOTHING_FILTERED, *(part.filtered for part in parts)]),
     )
-
-
-def judged_alike(records: pa.Table, contract: EventContract, one: datetime, other: datetime) -> bool:
-    """Say whether `decode` gives the same of records by either of two moments.
-
-    Args:
-        records: their timestamps count.
-    """
-    if one == other:
-        return True
-    stamps = records["timestamp"].cast(UTC_MICROS)
-    if pc.any(without_stamp(stamps)).as_py():
-        return False
-    named = pa.table({"timestamp": stamps})
-    return bool(_stamped_ahead(named, contract, one).equals(_stamped_ahead(named, contract, other)))
-
-
-def without_stamp(stamps: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return which records have no stamp: null, or from before 1970 as Kafka has it."""
-    return pc.fill_null(pc.less(stamps, pa.scalar(moment_of(0), UTC_MICROS)), fill_value=True)
-
-
-def median_stamp(records: pa.Table, contract: EventContract, now: datetime) -> datetime | None:
-    """Return the median of the broker's stamps on the last 64 records that `decode` takes at their stamps.
-
-    None where there are none: a record that is stamped ahead says nothing, be it the only one of its batch.
-    """
-    stamps = records["timestamp"].cast(UTC_MICROS)
-    counted = pc.invert(pc.or_(without_stamp(stamps), _stamped_ahead(records, contract, now)))
-    known = stamps.cast(pa.int64()).filter(counted)
-    last = np.sort(known.slice(max(len(known) - WINDOW, 0)).to_numpy())
-    return moment_of(int(last[len(last) // 2])) if len(last) else None
-
-
-def _with_stamps(records: pa.Table, now: datetime) -> pa.Table:
-    """Of a record without a stamp this counts as its arrival."""
-    stamps = records["timestamp"].cast(UTC_MICROS)
-    missing = without_stamp(stamps)
-    if not pc.any(missing).as_py():
-        return records
-    place = records.schema.get_field_index("timestamp")
-    return records.set_column(place, "timestamp", pc.if_else(missing, pa.scalar(now, UTC_MICROS), stamps))
-
-
-def _stamped_ahead(records: pa.Table, contract: EventContract, now: datetime) -> pa.ChunkedArray:
-    latest = now + timedelta(microseconds=time_bounds(contract)[2])
-    stamps = records["timestamp"].cast(UTC_MICROS)
-    return pc.fill_null(pc.greater(stamps, pa.scalar(latest, UTC_MICROS)), fill_value=False)
 
 
 def _rejected_ahead(records: pa.Table) -> pa.Table:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import codecs
 import contextlib
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from schemas.contract import EventContract
-from schemas.event_columns import Column, Reading
+from schemas.event_columns import Column
 from schemas.event_paths import look_up, steps_of
 from schemas.event_sources import sources_of
-from schemas.id_fields import IdField
 from streaming.events.beside import NOTHING, Beside, beside_value
-from streaming.events.exact_ids import UnusableIdError, read_id
 from streaming.events.exact_json import json_value
 from streaming.events.exact_money import MoneyError, MoneyReader
 from streaming.events.exact_times import OUT_OF_BOUNDS, TimeReader, UnusableTimeError
+from streaming.events.exact_values import (
+    BROKEN,
+    Reader,
+    RejectedError,
+    RejectionReason,
+    finite_number,
+    read_value,
+    reader_for,
+    reshaped_id,
+)
 from streaming.events.framing import payload_of
 from streaming.events.record_formats import key_reader_of, reader_of
 from streaming.events.time_columns import time_bounds
@@ -27,48 +34,12 @@ from streaming.events.where import TOMBSTONE, left_out
 from streaming.events.writer_schemas import NO_WRITERS, UnreadableError, WriterSchemas
 from streaming.events.written_values import plain
 
-RejectionReason = Literal[
-    "malformed_json",
-    "invalid_utf8",
-    "null_value",
-    "not_an_object",
-    "missing_field",
-    "mistyped_field",
-    "oversized_field",
-    "bad_amount",
-    "amount_too_large",
-    "bad_currency",
-    "bad_time",
-    "absurd_time",
-    "time_ahead_of_broker",
-    "broker_time_ahead",
-    "oversized_record",
-    "missing_framing",
-    "unknown_schema",
-    "unusable_schema",
-    "malformed_avro",
-    "malformed_protobuf",
-]
-
-# Reads one column's value, which is not null, and says what is wrong with it.
-Reader = Callable[[Column, Any, list[str]], Any]
-
 ABSURD: tuple[RejectionReason, str] = ("absurd_time", OUT_OF_BOUNDS)
 AHEAD: tuple[RejectionReason, str] = ("time_ahead_of_broker", "later than the broker's clock allows")
 STAMP_AHEAD: tuple[RejectionReason, str] = (
     "broker_time_ahead",
     "stamped later than this machine's clock allows",
 )
-_INT64 = 2**63
-_BROKEN = re.compile("[\ud800-\udfff]")
-
-
-class RejectedError(Exception):
-    """Why one record is not a transaction."""
-
-    def __init__(self, reason: RejectionReason, detail: str = "") -> None:
-        self.reason, self.detail = reason, detail
-        super().__init__(f"{reason}: {detail}")
 
 
 class FilteredError(Exception):
@@ -140,11 +111,11 @@ class ExactDecoder:
             if column.role == "event time":
                 row[column.name] = self._read_time(column, find, stamp or 0)
             elif column.name in self._ids:
-                row[column.name] = _reshaped(column, self._ids[column.name], find, faults)
+                row[column.name] = reshaped_id(column, self._ids[column.name], find, faults)
             elif column.source is None:
                 row[column.name] = self._contract.currency.constant
             else:
-                row[column.name] = _value(column, read, find(column.source), faults)
+                row[column.name] = read_value(column, read, find(column.source), faults)
         if self._money is not None:
             with _rejecting():
                 self._money.settle(row)
@@ -200,7 +171,7 @@ class ExactDecoder:
     def _reader(self, column: Column) -> Reader:
         if self._money is not None and column.reading in ("amount", "currency", "direction"):
             return self._read_money
-        return self._read_amount if column.reading == "amount" else _READERS.get(column.reading, _read_text)
+        return self._read_amount if column.reading == "amount" else reader_for(column.reading)
 
     def _read_money(self, column: Column, value: Any, _: list[str]) -> Any:
         assert self._money is not None
@@ -208,7 +179,7 @@ class ExactDecoder:
             return self._money.read(column, value)
 
     def _read_amount(self, column: Column, value: Any, _: list[str]) -> float:
-        number = _number(column, value, "bad_amount")
+        number = finite_number(column, value, "bad_amount")
         if number < 0 or math.copysign(1.0, number) < 0:
             raise RejectedError("bad_amount", "negative")
         if number > self._contract.amount.most:
@@ -258,118 +229,5 @@ def _loaded(value: bytes) -> Any:
     try:
         return json_value(value)
     except ValueError:
-        broken = _BROKEN.search(value.decode("utf-8", "surrogateescape"))
+        broken = BROKEN.search(value.decode("utf-8", "surrogateescape"))
         raise RejectedError("invalid_utf8" if broken else "malformed_json") from None
-
-
-def _value(column: Column, read: Reader, value: Any, faults: list[str]) -> Any:
-    if value is None:
-        if column.required:
-            raise RejectedError("missing_field", column.source or column.name)
-        return None
-    try:
-        return read(column, value, faults)
-    except RejectedError:
-        if column.required:
-            raise
-        faults.append(_unusable(column))
-        return None
-
-
-def _reshaped(
-    column: Column, field: IdField, value_of: Callable[[str], Any], faults: list[str]
-) -> str | None:
-    try:
-        found = read_id(column, field, value_of)
-    except UnusableIdError as fault:
-        if column.required:
-            raise RejectedError(fault.reason, fault.detail) from None
-        faults.append(_unusable(column))
-        return None
-    if found is None and column.required:
-        raise RejectedError("missing_field", column.source or column.name)
-    return found
-
-
-def _unusable(column: Column) -> str:
-    return f"{column.name}: not usable as {column.json_type}"
-
-
-def _read_id(column: Column, value: Any, _: list[str]) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return _short(column, str(value))
-    if column.json_type == "integer":
-        raise RejectedError("mistyped_field", column.source or "")
-    text = _short(column, _read_string(column, value))
-    if not text:
-        raise RejectedError("mistyped_field", f"{column.source} is empty")
-    return text
-
-
-def _read_currency(column: Column, value: Any, _: list[str]) -> str:
-    return _short(column, _read_string(column, value))
-
-
-def _short(column: Column, text: str) -> str:
-    if column.max_length is not None and len(text) > column.max_length:
-        raise RejectedError("oversized_field", f"{column.source}: more than {column.max_length} characters")
-    return text
-
-
-def _read_string(column: Column, value: Any) -> str:
-    if not isinstance(value, str):
-        raise RejectedError("mistyped_field", column.source or "")
-    if _BROKEN.search(value):
-        raise RejectedError("invalid_utf8", column.source or "")
-    return value
-
-
-def _read_text(column: Column, value: Any, faults: list[str]) -> str:
-    """Return what is left of a text that nothing rests on: as much as it may hold, in whole characters."""
-    if not isinstance(value, str):
-        raise RejectedError("mistyped_field", column.source or "")
-    text: str = value[: column.max_length]
-    if len(text) < len(value):
-        faults.append(f"{column.name}: cut at {column.max_length}")
-    if _BROKEN.search(text):
-        text = _BROKEN.sub("\ufffd", text)
-        faults.append(f"{column.name}: broken characters replaced")
-    return text
-
-
-def _read_float(column: Column, value: Any, _: list[str]) -> float:
-    return _number(column, value, "mistyped_field")
-
-
-def _number(column: Column, value: Any, not_finite: RejectionReason) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RejectedError("mistyped_field", column.source or "")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise RejectedError(not_finite, f"{column.source} is not finite")
-    return number
-
-
-def _read_integer(column: Column, value: Any, _: list[str]) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not -_INT64 <= value < _INT64:
-        raise RejectedError("mistyped_field", column.source or "")
-    return value
-
-
-def _read_boolean(column: Column, value: Any, _: list[str]) -> bool:
-    if not isinstance(value, bool):
-        raise RejectedError("mistyped_field", column.source or "")
-    return value
-
-
-_READERS: Mapping[Reading, Reader] = {
-    "id": _read_id,
-    "currency": _read_currency,
-    "text": _read_text,
-    "number": _read_float,
-    "integer": _read_integer,
-    "boolean": _read_boolean,
-}

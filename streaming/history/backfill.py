@@ -29,7 +29,8 @@ from streaming.batch.queries import stamp_of
 from streaming.batch.recovery import recently_stored
 from streaming.batch.references import References
 from streaming.batch.store import CurrentBatch, Decision, store
-from streaming.delta.lake import Lake, Stamp
+from streaming.delta.lake import Lake
+from streaming.delta.lake_table import Stamp
 from streaming.detection import checkpoints
 from streaming.events.decode import decode
 from streaming.events.duplicates import Deduplicator

@@ -20,8 +20,8 @@ from streaming.batch.deciders import Deciders
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.definition.content import model_files
 from streaming.delta.erasure_plan import check_none_under_way
-from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import AgentLake, LakeReader
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.pins import pinned_specs, pins_by_engine
 from streaming.delta.stored import StoredTable
 from streaming.delta.whole_tables import read_stored

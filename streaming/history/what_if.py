@@ -20,8 +20,8 @@ from schemas.errors import ConfigurationError
 from schemas.instants import Clock, earlier, utc_now
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import AgentLake, LakeReader
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.history.candidate_answers import CandidateAnswers, Published
 from streaming.history.decided import DecidedHistory
 from streaming.history.missed_frauds import no_frauds, scored_frauds

@@ -21,8 +21,9 @@ from schemas.contract import EventContract
 from schemas.counts import count_of
 from schemas.errors import ConfigurationError, DataLossError
 from streaming.arrays.kernel_folder import kernel_folder
-from streaming.events.decode import Decoded, judged_alike
+from streaming.events.decode import Decoded
 from streaming.events.decoder_version import decoder_version
+from streaming.events.stamps import judged_alike
 from streaming.kafka.executor_decode import ANSWER, DecodedPiece, DecodeOrder, decode_task, decoded_piece
 from streaming.kafka.intake import Intake, Taken
 

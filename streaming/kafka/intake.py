@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,11 +27,9 @@ from schemas.instants import micros_of
 from schemas.subscription import Subscription
 from schemas.tables import UTC_MICROS
 from streaming.events.decode import Decoded
+from streaming.kafka.planned import Place, Range, assigned_partitions, offsets_option, ranges_in_words
 from streaming.kafka.poll_size import FEW_AT_ONCE
 from streaming.kafka.source import (
-    begins_of,
-    last_planned,
-    offsets_of,
     options_in,
     places_in,
 )
@@ -44,8 +41,6 @@ _SLICES = 4  # of the limit, so that a slice and what was taken before it fit be
 _FEW = 4096  # records of a small batch
 _CHUNK_BYTES = 16 * 1024 * 1024
 _FEWEST_TOGETHER, _MOST_TOGETHER = 16, 10_000
-Place = tuple[str, int]
-Range = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -163,7 +158,7 @@ class Intake:
             found = rows.select(*_CONTENTS, *self._of_spark).toArrow()
             if found.num_rows != count:
                 raise DataLossError(
-                    f"of {count_of(count, 'record')} in {_in_words(ranges)} "
+                    f"of {count_of(count, 'record')} in {ranges_in_words(ranges)} "
                     f"{found.num_rows} are left: their topic removed them while they were read; keep "
                     "records for longer (retention.ms)"
                 )
@@ -172,9 +167,9 @@ class Intake:
     def _read_again(self, frame: DataFrame, ranges: Mapping[Place, Range], largest: int) -> DataFrame:
         session = frame.sparkSession
         reader = session.read.format("kafka").options(**options_in(session, self.bootstrap))
-        bounds = {name: _offsets(ranges, end) for end, name in enumerate(("starting", "ending"))}
+        bounds = {name: offsets_option(ranges, end) for end, name in enumerate(("starting", "ending"))}
         return (
-            reader.option("assign", json.dumps(_assigned(ranges)))
+            reader.option("assign", json.dumps(assigned_partitions(ranges)))
             .option("startingOffsets", bounds["starting"])
             .option("endingOffsets", bounds["ending"])
             .option("kafka.max.poll.records", max(1, min(FEW_AT_ONCE, _CHUNK_BYTES // largest)))
@@ -226,55 +221,6 @@ def _cuts(sizes: np.ndarray[Any, Any], max_bytes: int) -> Iterator[int]:
             yield row
             held = 0
         held += size
-
-
-def planned_records(checkpoint: Path, batch_id: int) -> int:
-    """Return how many offsets a batch spans at most, by what Spark has planned.
-
-    Raises:
-        DataLossError: the checkpoint holds no such batch.
-    """
-    begins = begins_of(checkpoint, batch_id) or {}
-    return sum(
-        end - begins.get(topic, {}).get(partition, 0)
-        for topic, ends in offsets_of(checkpoint, batch_id).items()
-        for partition, end in ends.items()
-    )
-
-
-def planned_spans(checkpoint: Path) -> str:
-    """Say which offsets the newest batch spans that Spark has planned."""
-    newest = last_planned(checkpoint)
-    if newest is None:
-        return "the first records"
-    begins = begins_of(checkpoint, newest) or {}
-    ranges = {
-        (topic, int(partition)): (begins.get(topic, {}).get(partition, 0), end)
-        for topic, ends in offsets_of(checkpoint, newest).items()
-        for partition, end in ends.items()
-    }
-    return _in_words({place: span for place, span in ranges.items() if span[0] < span[1]})
-
-
-def _assigned(ranges: Mapping[Place, Range]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for topic, partition in sorted(ranges):
-        found.setdefault(topic, []).append(partition)
-    return found
-
-
-def _offsets(ranges: Mapping[Place, Range], end: int) -> str:
-    found: dict[str, dict[str, int]] = {}
-    for (topic, partition), bounds in ranges.items():
-        found.setdefault(topic, {})[str(partition)] = bounds[end]
-    return json.dumps(found)
-
-
-def _in_words(ranges: Mapping[Place, Range]) -> str:
-    return ", ".join(
-        f"offsets {first} to {after - 1} of {topic}/{partition}"
-        for (topic, partition), (first, after) in sorted(ranges.items())
-    )
 
 
 def _rounded(share: int) -> int:

@@ -6,80 +6,37 @@ that reads the labels topic, and imports from files while it runs.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import polars as pl
 import pyarrow as pa
 
 from schemas.instants import Clock, micros_of, utc_now
-from schemas.label import GIVEN, LABEL_REJECTS, LABELS
+from schemas.label import LABELS
 from streaming.delta.data_files import scanned
 from streaming.delta.key_index import KeyIndex
-from streaming.delta.lake import Stamp
+from streaming.delta.lake_table import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.table_versions import open_for_reading
+from streaming.labels.recorded import (
+    BEGINNING,
+    MOMENT,
+    ROW,
+    LabelStatus,
+    Recorded,
+    numbered,
+    rejects_table,
+    sound_labels,
+)
 from streaming.store.place import Place
 
-MAX_AHEAD = timedelta(minutes=5)
 _IMPORTS = "labels/import"
 _TOPICS = "labels/topic"
 _LABEL = ["transaction_id", "is_fraud", "kind", "decided_by"]
 _DATED = [*_LABEL, "decided_at"]
 _DECIDER = ["transaction_id", "decided_by"]
-_ROW = "row"
 _FEW = 10_000
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What became of the labels handed in; each is counted once.
-
-    Attributes:
-        stored: labels that are new.
-        repeated: labels that say what is on record already.
-        rejects: the others, of schema `LABEL_REJECTS`.
-    """
-
-    stored: int
-    repeated: int
-    rejects: pa.Table
-
-    @property
-    def rejected(self) -> int:
-        """Number of rejects."""
-        return int(self.rejects.num_rows)
-
-    @property
-    def read(self) -> int:
-        """Number of labels handed in."""
-        return self.stored + self.repeated + self.rejected
-
-    def with_rejects(self, more: pa.Table) -> Recorded:
-        """Return the same with more rejects, all in order of their position."""
-        return replace(self, rejects=pa.concat_tables([self.rejects, more]).sort_by("source_position"))
-
-
-@dataclass(frozen=True)
-class LabelStatus:
-    """Counts over the labels table; `transactions`, `frauds` and `fraud_share` are by the latest label.
-
-    Times are those of the newest label and of the newest recording, None without labels.
-    """
-
-    labels: int = 0
-    transactions: int = 0
-    frauds: int = 0
-    fraud_share: float | None = None
-    newest_decided_at: datetime | None = None
-    newest_recorded_at: datetime | None = None
-
-    def facts(self) -> dict[str, object]:
-        """Return the counts by name, times in ISO 8601."""
-        return {
-            name: value.isoformat() if isinstance(value, datetime) else value
-            for name, value in asdict(self).items()
-        }
 
 
 @dataclass(frozen=True)
@@ -226,7 +183,7 @@ class LabelBook:
         self._table.refresh()
         now = self._clock()
         sound, unsound = sound_labels(labels, now)
-        ahead, known = self._unread(_frame(sound), source, through)
+        ahead, known = self._unread(numbered(sound), source, through)
         sifted = self._sifted(ahead)
         rows = self._numbered(sifted.fresh, now, source)
         if rows.num_rows or through is not None:
@@ -251,7 +208,7 @@ class LabelBook:
         undated = labels.filter(pl.col("decided_at").is_null())
         last, rejects = _last_undated(undated)
         new_dated, new_undated = self._new_dated(dated), self._new_undated(last)
-        fresh = pl.concat([new_dated, new_undated]).sort(_ROW)
+        fresh = pl.concat([new_dated, new_undated]).sort(ROW)
         return _Sifted(fresh, labels.height - fresh.height - rejects.num_rows, rejects)
 
     def _new_dated(self, labels: pl.DataFrame) -> pl.DataFrame:
@@ -274,10 +231,10 @@ class LabelBook:
     def _numbered(self, fresh: pl.DataFrame, now: datetime, source: str) -> pa.Table:
         first = self.next_sequence
         return _as_labels(
-            fresh.sort(_ROW).with_columns(
+            fresh.sort(ROW).with_columns(
                 pl.int_range(first, first + fresh.height, dtype=pl.Int64, eager=True).alias("label_sequence"),
-                pl.col("decided_at").fill_null(pl.lit(now, _MOMENT)),
-                pl.lit(now, _MOMENT).alias("recorded_at"),
+                pl.col("decided_at").fill_null(pl.lit(now, MOMENT)),
+                pl.lit(now, MOMENT).alias("recorded_at"),
                 pl.lit(source).alias("source"),
             )
         )
@@ -290,13 +247,13 @@ class LabelBook:
         self, columns: list[str], first: datetime | None = None, last: datetime | None = None
     ) -> pl.LazyFrame:
         """Read columns of the labels decided from `first` to `last`, both included, in no useful order."""
-        low = micros_of(first or _BEGINNING)
+        low = micros_of(first or BEGINNING)
         files = self._table.files("decided_at", low, None if last is None else micros_of(last) + 1)
         if not files:
             return _EMPTY.lazy().select(columns)
-        rows = scanned(files).filter(pl.col("decided_at") >= pl.lit(first or _BEGINNING, _MOMENT))
+        rows = scanned(files).filter(pl.col("decided_at") >= pl.lit(first or BEGINNING, MOMENT))
         if last is not None:
-            rows = rows.filter(pl.col("decided_at") <= pl.lit(last, _MOMENT))
+            rows = rows.filter(pl.col("decided_at") <= pl.lit(last, MOMENT))
         return rows.select(columns)
 
 
@@ -307,43 +264,7 @@ def label_status(place: Place, retention: timedelta) -> LabelStatus:
     return LabelBook(place, retention=retention).status()
 
 
-def sound_labels(labels: pa.Table, now: datetime) -> tuple[pa.Table, pa.Table]:
-    """Part labels that can be stored from those that cannot.
-
-    Args:
-        labels: a table of schema `GIVEN`.
-        now: labels decided more than five minutes later are refused: nothing could overrule them.
-
-    Returns:
-        Sound labels of schema `GIVEN` and rejects of schema `LABEL_REJECTS`, both in the order given.
-    """
-    problem = (
-        pl.when(pl.col("transaction_id").fill_null("") == "").then(pl.lit("no transaction id"))
-        .when(pl.col("is_fraud").is_null()).then(pl.lit("no verdict"))
-        .when(pl.col("decided_by").fill_null("") == "").then(pl.lit("nobody decided it"))
-        .when(pl.col("decided_at") > pl.lit(now + MAX_AHEAD, _MOMENT))
-        .then(pl.format("decided at {}, which is still to come", pl.col("decided_at").cast(pl.String)))
-        .when(pl.col("decided_at") < pl.lit(_BEGINNING, _MOMENT)).then(pl.lit("decided before the year 1"))
-    )  # fmt: skip
-    problems = _frame(labels).select("source_position", problem.alias("reason"))
-    bad = problems["reason"].is_not_null()
-    if not bad.any():
-        return labels, LABEL_REJECTS.empty_table()
-    return labels.filter((~bad).to_arrow()), rejects_table(problems.filter(bad))
-
-
-def rejects_table(rejects: pl.DataFrame) -> pa.Table:
-    """Return a frame of positions and reasons as a table of schema `LABEL_REJECTS`."""
-    return rejects.select(LABEL_REJECTS.names).to_arrow().cast(LABEL_REJECTS)
-
-
-_BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 _EMPTY = pl.DataFrame(LABELS.empty_table())
-_MOMENT = pl.Datetime("us", "UTC")
-
-
-def _frame(labels: pa.Table) -> pl.DataFrame:
-    return pl.DataFrame(labels.select(GIVEN.names).cast(GIVEN)).with_row_index(_ROW)
 
 
 def _as_labels(rows: pl.DataFrame) -> pa.Table:
@@ -361,4 +282,4 @@ def _last_undated(labels: pl.DataFrame) -> tuple[pl.DataFrame, pa.Table]:
     last = labels.unique(_DECIDER, keep="last", maintain_order=True)
     earlier = labels.join(last, on=_LABEL, how="anti", nulls_equal=True)
     reason = pl.lit("undated, and the same decider says otherwise further down").alias("reason")
-    return last, rejects_table(earlier.sort(_ROW).select("source_position", reason))
+    return last, rejects_table(earlier.sort(ROW).select("source_position", reason))

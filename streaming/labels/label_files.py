@@ -26,8 +26,9 @@ from streaming.files.parquet_rows import ParquetRows
 from streaming.files.record_events import leaf_names
 from streaming.files.table_rows import leads_somewhere, value_at
 from streaming.kafka.sending import Report
-from streaming.labels.book import LabelBook, Recorded, rejects_table
+from streaming.labels.book import LabelBook
 from streaming.labels.label_parsing import UNKNOWN_DECIDER, json_columns, parse_labels
+from streaming.labels.recorded import Recorded, rejects_table
 from streaming.store.place import Place
 
 _BATCH_ROWS = 250_000

@@ -10,10 +10,10 @@ from typing import Protocol
 import polars as pl
 import pyarrow as pa
 
-from streaming.labels.book import Recorded
 from streaming.labels.entity_labels import Derived, EntityLabels
 from streaming.labels.label_pins import LabelPin, LabelPins
 from streaming.labels.label_topic import PolledLabels
+from streaming.labels.recorded import Recorded
 from streaming.service.health import Condition, Health
 from streaming.service.worker import Worker
 

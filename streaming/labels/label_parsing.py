@@ -13,7 +13,7 @@ from schemas.documents import clipped
 from schemas.errors import ConfigurationError
 from schemas.event_paths import Steps, look_up, steps_of
 from schemas.label import GIVEN, LABEL_FIELDS
-from streaming.labels.book import rejects_table
+from streaming.labels.recorded import rejects_table
 
 UNKNOWN_DECIDER = "unknown"
 # One reading for files, topics, evaluate and drafts.

@@ -19,12 +19,13 @@ from schemas.errors import ConfigurationError, DataLossError, FlagstreamError, R
 from schemas.label import GIVEN, LABEL_REJECTS
 from schemas.lake_tables import TABLES
 from schemas.tables import LABELS_QUARANTINE
-from streaming.delta.lake import Stamp
+from streaming.delta.lake_table import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.home.brokers import connection
 from streaming.kafka.topic import PASSING, partitions_of, reading_fault
-from streaming.labels.book import LabelBook, Recorded
+from streaming.labels.book import LabelBook
 from streaming.labels.label_parsing import UNKNOWN_DECIDER
+from streaming.labels.recorded import Recorded
 from streaming.labels.topic_labels import ORIGIN, read_labels
 from streaming.store.place import Place
 

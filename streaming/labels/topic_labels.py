@@ -13,8 +13,8 @@ from confluent_kafka import Message
 from schemas.label import GIVEN
 from schemas.tables import COORDINATES, LABELS_QUARANTINE, QUARANTINE, RECORDED_AT
 from streaming.kafka.topic import headers_of
-from streaming.labels.book import rejects_table, sound_labels
 from streaming.labels.label_parsing import json_columns, parse_labels
+from streaming.labels.recorded import rejects_table, sound_labels
 
 ORIGIN = "labels"
 _BAD_LABEL = "bad_label"

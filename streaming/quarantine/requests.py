@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 from schemas.instants import Clock, utc_now
 from schemas.tables import REQUEUES
 from streaming.batch.queries import REQUEUE
-from streaming.delta.lake import Stamp
 from streaming.delta.lake_reader import LakeReader, declared_rows
+from streaming.delta.lake_table import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.home.placed_agent import PlacedAgent
 from streaming.store.place import Place

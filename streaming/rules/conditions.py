@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.errors import ConfigurationError, nearest
-from streaming.arrays.compilation import Flags
+from streaming.rules.judging import CANNOT_JUDGE, plain_frame
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+) | (?P<text>'(?:[^']|'')*') | "(?P<quoted>[^"]+)" | (?P<comment>--|/\*)
@@ -124,7 +124,6 @@ _SAMPLES: dict[str, tuple[Any, ...]] = {
     "time": (*(datetime(year, 2, 28, 23, 59, 59, tzinfo=UTC) for year in (1, 1969, 1970, 2024, 9999)), None),
 }
 _SAMPLE_ROWS = 24
-CANNOT_JUDGE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 _JOINS = frozenset({"and", "or", "not", "between", "like", "ilike", "is", "in", "case", "when"})
 # Each joins two parts by one more level, which the engine walks by recursion: thousands end the process.
 _MOST_JOINS = 250
@@ -146,53 +145,6 @@ def compile_condition(rule: str, text: str, key: str, schema: pa.Schema) -> pl.E
             not true or false, looks beyond its own row, or can fail on data.
     """
     return _Check(rule, text, key, schema).compile()
-
-
-def plain_frame(table: pa.Table) -> pl.DataFrame:
-    """Return a table as conditions see it: times without their zone, which is always UTC.
-
-    So they can be compared with plain literals.
-    """
-    plain = [pa.field(field.name, _without_zone(field.type)) for field in table.schema]
-    return pl.DataFrame(pl.from_arrow(table.cast(pa.schema(plain))))
-
-
-def judged_apart(frame: pl.DataFrame, condition: pl.Expr) -> tuple[Flags, bool]:
-    """Return where a condition holds, bool[rows], and whether it could be judged everywhere.
-
-    A row on which it fails counts as one where it does not hold, however the rows around it are cut. Rows
-    that are equal in all that it names are judged as one.
-
-    Args:
-        frame: as plain_frame gives it.
-        condition: of truths, never null.
-    """
-    rows = _equal_rows(frame.select(set(condition.meta.root_names())))
-    held, whole = _by_halves(frame[rows.list.first()], condition)
-    flags = np.zeros(frame.height, np.bool_)
-    flags[rows.explode().to_numpy()] = np.repeat(held, rows.list.len().to_numpy())
-    return flags, whole
-
-
-def _equal_rows(frame: pl.DataFrame) -> pl.Series:
-    """Return the numbers of rows that are equal, as one list each."""
-    keys = {str(place): pl.col(name) for place, name in enumerate(frame.columns)}
-    # Zeros of either sign are equal, and a division by them is not.
-    floats = (name for name, kind in frame.schema.items() if kind.is_float())
-    keys |= {f"1/{place}": 1 / pl.col(name) for place, name in enumerate(floats)}
-    numbered = frame.select(**keys).with_row_index("row")
-    return numbered.group_by(list(keys), maintain_order=True).agg("row")["row"]
-
-
-def _by_halves(frame: pl.DataFrame, condition: pl.Expr) -> tuple[Flags, bool]:
-    try:
-        return frame.select(condition.alias("held"))["held"].to_numpy(), True
-    except CANNOT_JUDGE:
-        middle = frame.height // 2
-    if not middle:
-        return np.zeros(frame.height, np.bool_), False
-    parts = [_by_halves(each, condition)[0] for each in (frame[:middle], frame[middle:])]
-    return np.concatenate(parts), False
 
 
 class _Check:
@@ -293,10 +245,6 @@ def _second_argument(call: list[re.Match[str]]) -> list[re.Match[str]]:
         elif commas == 1:
             argument.append(token)
     return argument
-
-
-def _without_zone(kind: pa.DataType) -> pa.DataType:
-    return pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind
 
 
 def _sample(schema: pa.Schema) -> pa.Table:

@@ -16,7 +16,8 @@ from schemas.errors import ConfigurationError, nearest
 from schemas.rules import Rule
 from schemas.spec import FIRST_ARITHMETIC
 from streaming.arrays.compilation import Flags
-from streaming.rules.conditions import CANNOT_JUDGE, compile_condition, judged_apart, plain_frame
+from streaming.rules.conditions import compile_condition
+from streaming.rules.judging import CANNOT_JUDGE, judged_apart, plain_frame
 from streaming.rules.pattern import CompiledPattern
 
 

@@ -12,7 +12,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from schemas.errors import ConfigurationError
 from schemas.label import GIVEN
-from streaming.labels.book import LabelBook, Recorded, label_status
+from streaming.labels.book import LabelBook, label_status
+from streaming.labels.recorded import Recorded
 from streaming.serve.calls import Call, needs
 from streaming.serve.labels_found import LabelOfTransaction
 from streaming.tokens.principal import OF_TOKEN

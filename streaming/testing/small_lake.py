@@ -20,7 +20,7 @@ from schemas.tables import BATCHES, transactions_schema
 from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.labels.book import LabelBook

@@ -17,8 +17,8 @@ from schemas.errors import ConfigurationError, NotFoundError
 from schemas.instants import Clock, utc_now
 from schemas.lake_tables import TABLES
 from schemas.tables import TOKENS
-from streaming.delta.lake import Stamp
 from streaming.delta.lake_reader import HasLake, LakeReader
+from streaming.delta.lake_table import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.store.place import Place
 from streaming.tokens.bearer import NewToken, Scope

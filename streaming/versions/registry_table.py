@@ -10,8 +10,8 @@ from datetime import timedelta
 import pyarrow as pa
 
 from schemas.tables import SPECS
-from streaming.delta.lake import Stamp
 from streaming.delta.lake_reader import LakeReader, declared_rows
+from streaming.delta.lake_table import Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.home.placed_agent import PlacedAgent
 from streaming.store.place import Place

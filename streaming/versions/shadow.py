@@ -21,7 +21,7 @@ from schemas.tables import SHADOW
 from streaming.batch.closed_batches import ClosedBatches
 from streaming.batch.deciders import Deciders
 from streaming.batch.engine import Engine
-from streaming.delta.lake import Stamp
+from streaming.delta.lake_table import Stamp
 from streaming.delta.maintenance import at_low_priority
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import StoredTable

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from schemas.contract import load_contract
 from schemas.errors import FencedError
 from schemas.tables import transactions_schema
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.store.place import Place
 
 SCHEMA = transactions_schema(load_contract("simulator").arrow_schema())
@@ -75,7 +75,7 @@ def batches(count: int) -> pa.Table:
 def test_spark_reads_every_version_before_and_after_compaction(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streaming.delta.lake._TIDY_EVERY", 5)
+    monkeypatch.setattr("streaming.delta.lake_table._TIDY_EVERY", 5)
     path = tmp_path / "transactions"
     table = open_table(path)
     claimed = table.version

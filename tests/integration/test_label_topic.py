@@ -17,8 +17,9 @@ from deltalake import DeltaTable
 from schemas.errors import DataLossError
 from streaming.home.brokers import connection
 from streaming.kafka.broker import ensure_topic
-from streaming.labels.book import LabelBook, Recorded
+from streaming.labels.book import LabelBook
 from streaming.labels.label_topic import LabelTopic, PolledLabels
+from streaming.labels.recorded import Recorded
 from streaming.store.place import Place
 
 KEEP = timedelta(days=30)

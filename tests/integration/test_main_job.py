@@ -43,8 +43,8 @@ from streaming.commands.backfill import run_backfill
 from streaming.commands.explain import plot, show
 from streaming.commands.what_if import write_report
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.lake import LakeTable
 from streaming.delta.lake_reader import AgentLake
+from streaming.delta.lake_table import LakeTable
 from streaming.delta.whole_tables import read_stored
 from streaming.detection import checkpoints
 from streaming.history.decided import DecidedHistory

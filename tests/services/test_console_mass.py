@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from schemas.alert import ALERTS
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings

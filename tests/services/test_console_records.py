@@ -13,7 +13,7 @@ import pytest
 
 from schemas.tables import QUARANTINE
 from streaming.console.rendering import entity_place
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.small_lake import BUSY, DAY, RETENTION, build_lake, spec_of

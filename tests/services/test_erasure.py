@@ -29,8 +29,8 @@ from streaming.audit.audit_check import check_audit, newest_events
 from streaming.audit.audit_log import AuditPlaces
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.erasure_plan import Erasable
-from streaming.delta.lake import LakeTable
 from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_table import LakeTable
 from streaming.delta.ledger import LakeLedger
 from streaming.erasure.erasing import Erased, Erasure
 from streaming.history.replay_runs import ReplaySpan, run_replay

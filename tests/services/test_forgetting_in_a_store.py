@@ -10,7 +10,7 @@ import pytest
 
 from streaming.delta import forgetting, needless
 from streaming.delta.forgetting import forget_versions
-from streaming.delta.lake import Stamp
+from streaming.delta.lake_table import Stamp
 from streaming.delta.rewriting import rewrite
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import open_version

@@ -21,7 +21,7 @@ from schemas.tables import UTC_MICROS
 from streaming.batch.closed_batches import unbalanced
 from streaming.batch.pipeline import Pipeline
 from streaming.batch.store import Origin
-from streaming.delta.lake import LakeTable
+from streaming.delta.lake_table import LakeTable
 from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings

@@ -17,7 +17,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from schemas.errors import DataLossError
 from streaming.delta import log_mirror
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.log_files import POINTER, versions_of
 from streaming.delta.log_mirror import LogMirror
 from streaming.delta.maintenance import MaintenanceLimits, maintain

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 from schemas.errors import ConfigurationError, StoreError
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.table_versions import open_for_reading
 from streaming.delta.whole_tables import read_stored
 from streaming.home.settings import Settings

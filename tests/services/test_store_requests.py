@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pytest
 
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.maintenance import STORE_ROUND_SECONDS
 from streaming.delta.shared_table import SharedTable
 from streaming.home.placed_agent import PlacedAgent

@@ -18,8 +18,8 @@ from deltalake import DeltaTable
 from schemas.errors import ConfigurationError, FencedError, FlagstreamError, RetryableError, StoreError
 from schemas.label import GIVEN, LABELS
 from schemas.spec import TableNames
-from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.maintenance import Maintenance, MaintenanceLimits, clear, maintain, tables_below
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.stored import open_version

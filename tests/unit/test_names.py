@@ -71,7 +71,7 @@ KEPT = {
     "streaming/cli/learning.py": ['"--verdicts"'],
     "streaming/detection/checkpoints.py": ['"verdicts"'],
     "streaming/detection/reasons.py": ["verdicts on this"],
-    "streaming/labels/book.py": ['"no verdict"'],
+    "streaming/labels/recorded.py": ['"no verdict"'],
     "streaming/learning/training.py": ['"verdicts"'],
     "tests/integration/test_local_llm.py": ['"name": "verdict"'],
     "tests/unit/streaming/labels/test_label_book.py": ['"no verdict"'],

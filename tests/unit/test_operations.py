@@ -26,10 +26,10 @@ UNQUOTED = {
     ("streaming/store/faults.py", "f'{place}: {first_line(text)}'"): "as above",
     ("streaming/store/faults.py", "f'{place}: {code}: {first_line(text)}'"): "as above",
     ("streaming/delta/faults.py", "f'{place}: {_last_words(fault)}'"): "the system's, as `disk_unusable`",
-    ("streaming/delta/lake.py", "f'{self.place.name}: {fault}'"): "Delta's, of a commit that is made again",
+    ("streaming/delta/lake_table.py", "f'{self.place.name}: {fault}'"): "Delta's, of a commit made again",
     ("streaming/batch/stream_topics.py", "refusal(lost)"): "made in another module; rows of exit code 5",
     ("streaming/labels/label_topic.py", "str(refused)"): "the broker's refusal of a right, see its row",
-    ("streaming/run/driver.py", "self._jvm_has_ended(spec)"): "made there; the row that begins as it does",
+    ("streaming/run/service_run.py", "self._jvm_has_ended(spec)"): "made there; the row that begins so",
     ("streaming/service/supervisor.py", "missing"): "the cause of the condition that is waited for",
     (
         "streaming/commands/doctor_checks.py",

@@ -18,7 +18,8 @@ from schemas.contract import CONTRACTS, EventContract, load_contract
 from schemas.errors import ConfigurationError
 from schemas.loading import parse_document
 from schemas.tables import COORDINATES
-from streaming.events.exact_decode import ExactDecoder, RejectedError
+from streaming.events.exact_decode import ExactDecoder
+from streaming.events.exact_values import RejectedError
 
 SMALLEST: dict[str, Any] = {
     "name": "cards",

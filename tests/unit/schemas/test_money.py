@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from schemas.contract import EventContract
 from schemas.currencies import exponents, iso_code
 from schemas.errors import ConfigurationError
-from streaming.events.exact_decode import ExactDecoder, RejectedError
+from streaming.events.exact_decode import ExactDecoder
+from streaming.events.exact_values import RejectedError
 from tests.unit.schemas.test_contract import LEAST, SMALLEST, STAMP, parsed
 
 

@@ -22,7 +22,8 @@ from schemas.spec import load_spec
 from schemas.tables import BATCHES
 from streaming.batch.late_windows import LateJournal, LateWindow
 from streaming.batch.spending import restored_budget
-from streaming.delta.lake import Lake, Stamp
+from streaming.delta.lake import Lake
+from streaming.delta.lake_table import Stamp
 from streaming.store.place import Place
 from tests.unit.agent.spare_budget import admitted
 

@@ -30,7 +30,7 @@ from streaming.batch.late_windows import (
     revised,
     texts_of,
 )
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.store.place import Place
 from streaming.testing import scripted_llm as scripted
 from tests.late_samples import LATER, NOW, ROWS, a_table, row, stored_alerts, triage, working

@@ -17,8 +17,8 @@ from streaming.batch import outbox
 from streaming.batch.alerts_lane import AlertsLane, LaneChange, choose_lane, lanes_of, unseen
 from streaming.batch.outbox import Outbox
 from streaming.batch.steps import BatchStep
-from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord, PublisherSettings

@@ -16,7 +16,7 @@ from schemas.tables import DUPLICATES
 from streaming.batch.closed_batches import unbalanced
 from streaming.batch.queries import newest_of_the_stream
 from streaming.batch.stream_settings import Offsets, is_overtaken
-from streaming.delta.lake import LakeTable
+from streaming.delta.lake_table import LakeTable
 from streaming.delta.stored import open_version
 from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent

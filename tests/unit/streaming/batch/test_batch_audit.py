@@ -19,7 +19,8 @@ from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.batch.alerting import Alerted, Asked
 from streaming.batch.batch_audit import BatchAudit
 from streaming.batch.store import Decision
-from streaming.delta.lake import Lake, Stamp
+from streaming.delta.lake import Lake
+from streaming.delta.lake_table import Stamp
 from streaming.delta.ledger import LakeLedger
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings

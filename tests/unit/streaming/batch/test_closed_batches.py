@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from schemas.tables import BATCHES
 from streaming.batch.closed_batches import ClosedBatches
 from streaming.delta import stored
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.labels.label_pins import LabelPins
 from streaming.store.place import Place
 

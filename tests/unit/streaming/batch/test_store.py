@@ -27,7 +27,8 @@ from schemas.tables import (
     transactions_schema,
 )
 from streaming.batch.store import CurrentBatch, Decision, store
-from streaming.delta.lake import Lake, Stamp
+from streaming.delta.lake import Lake
+from streaming.delta.lake_table import Stamp
 from streaming.events.filtered import NOTHING_FILTERED
 from streaming.labels.entity_labels import entity_labels_schema
 from streaming.labels.label_pins import LabelPin

@@ -15,7 +15,7 @@ from schemas.alert import ALERTS
 from schemas.spec import AgentSpec
 from streaming.cases.book import CaseBook
 from streaming.cases.case_frames import MEMBERS
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.testing.live_lake import DAY, agent

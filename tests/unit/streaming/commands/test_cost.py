@@ -21,8 +21,9 @@ from schemas.spec import AgentSpec
 from schemas.tables import BATCHES, LATE
 from streaming.cli.root import app
 from streaming.commands.cost import estimated
-from streaming.delta.lake import Lake, Stamp
+from streaming.delta.lake import Lake
 from streaming.delta.lake_reader import AgentLake, LakeReader
+from streaming.delta.lake_table import Stamp
 from streaming.history.cost import booked, by_alert, closed_batches, cost_by, shares
 from streaming.store.place import Place
 from tests.unit.agent.triage.test_late import stored_alerts

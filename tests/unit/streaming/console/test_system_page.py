@@ -17,7 +17,7 @@ import pytest
 from schemas.tables import BATCHES
 from streaming.console.condition_words import condition_words
 from streaming.console.step_chart import STEP_HEIGHT, step_chart
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings

@@ -15,7 +15,7 @@ import pytest
 
 from schemas.tables import SHADOW
 from streaming.console.version_pages import is_promotable
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings

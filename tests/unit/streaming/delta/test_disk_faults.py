@@ -15,7 +15,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from schemas.errors import DiskError
 from streaming.delta.faults import table_faults
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.store.place import Place
 
 ROWS = pa.table({"number": pa.array(range(1_000), pa.int64())})

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 
 from schemas.errors import ConfigurationError
 from streaming.delta.formats import FORMAT, FORMAT_KEY
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.maintenance import maintain
 from streaming.delta.stored import open_version
 from streaming.delta.table_versions import open_for_reading

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from streaming.delta import stored
 from streaming.delta.handles import Handle
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.stored import open_version
 from streaming.store.place import Place
 

@@ -20,7 +20,7 @@ from schemas.errors import DiskError
 from streaming.delta import faults, kept_rows
 from streaming.delta.index_files import INDEX
 from streaming.delta.kept_rows import KeptLayout, KeptRows
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.maintenance import MaintenanceLimits, clear, maintain
 from streaming.delta.rewriting import maintained_alone, rewrite
 from streaming.delta.stored import StoredTable, open_version

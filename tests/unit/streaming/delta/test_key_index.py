@@ -20,7 +20,7 @@ from schemas.tables import LEDGER
 from streaming.delta import key_index
 from streaming.delta.index_files import INDEX
 from streaming.delta.key_index import KeyIndex
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.ledger import LakeLedger, ledger_stream
 from streaming.delta.maintenance import MaintenanceLimits, clear, maintain
 from streaming.delta.rewriting import maintained_alone, rewrite

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError, DataLossError, FencedError, MachineError
-from streaming.delta import lake
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta import lake_table
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.table_versions import open_for_reading
 from streaming.delta.whole_tables import read_stored
 from streaming.store.place import Place
@@ -190,7 +190,7 @@ def test_what_cannot_be_read_is_not_taken_for_absent(where: Place) -> None:
 def test_two_threads_commit_through_one_handle_while_it_is_tidied(
     where: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lake, "_TIDY_EVERY", 3)
+    monkeypatch.setattr(lake_table, "_TIDY_EVERY", 3)
     table = claimed(where)
 
     def commit(app: str) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from agent.triage.ledger import Intent, RecordedAnswer
 from schemas.llm import PromptReference
 from schemas.tables import LEDGER
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.ledger import LakeLedger, SharedLedger, answers_on_record
 from streaming.delta.shared_table import SharedTable
 from streaming.store.place import Place

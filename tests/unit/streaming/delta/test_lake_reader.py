@@ -19,8 +19,8 @@ from schemas.errors import ConfigurationError, DataLossError
 from schemas.lake_tables import TABLES, Table
 from schemas.spec import TableNames
 from schemas.tables import BATCHES
-from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.quarantine.requests import read_requests
 from streaming.store.place import Place
 from streaming.versions.registry_table import read_entries

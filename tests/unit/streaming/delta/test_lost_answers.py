@@ -26,7 +26,7 @@ from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.cases.case_store import CaseStore
 from streaming.delta import commits
 from streaming.delta.commit_target import target_of
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.shared_table import SharedTable
 from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent

@@ -19,7 +19,7 @@ from schemas.errors import FencedError
 from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.delta import maintenance
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.maintenance import (
     PAUSE_SECONDS,
     ROUND_SECONDS,

@@ -20,7 +20,7 @@ from streaming.batch import outbox
 from streaming.batch.mending import mend
 from streaming.batch.steps import BatchStep
 from streaming.delta import durable
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.log_tail import cut_from, entry_path, is_torn, mend_checkpoints, torn_end
 from streaming.delta.stored import open_version
 from streaming.delta.table_versions import newest_version, open_for_reading
@@ -295,7 +295,7 @@ def test_alerts_leave_only_once_all_they_rest_on_is_on_disk(
 
 def test_what_a_shared_table_answers_for_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Place] = []
-    monkeypatch.setattr("streaming.delta.lake.sync", synced.append)
+    monkeypatch.setattr("streaming.delta.lake_table.sync", synced.append)
     judge(PlacedAgent(Settings.load(tmp_path, {}), SPEC), ["t1"])
     assert synced == [Settings.load(tmp_path, {}).lake("tester") / "labels"]
 

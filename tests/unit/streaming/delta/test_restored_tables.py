@@ -20,7 +20,7 @@ from streaming.delta.forgetting import forget_versions
 from streaming.delta.index_files import INDEX
 from streaming.delta.kept_rows import KeptLayout, KeptRows
 from streaming.delta.key_index import KeyIndex
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.maintenance import MaintenanceLimits, clear, maintain
 from streaming.delta.rewriting import maintained_alone, rewrite
 from streaming.delta.stored import StoredTable, open_version

@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 
 from streaming.delta import forgetting
 from streaming.delta.forgetting import forget_versions
-from streaming.delta.lake import LakeTable, Stamp
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.log_tail import is_torn
 from streaming.delta.maintenance import MaintenanceLimits, maintain
 from streaming.delta.rewriting import Change, RewriteNotes, Rewritten, maintained_alone, newest_facts, rewrite

@@ -24,7 +24,8 @@ from schemas.schema_texts import SchemaText
 from schemas.tables import FAULTS
 from streaming.events.avro_schema import UnusableSchemaError, avro_schema
 from streaming.events.decode import Decoded, decode
-from streaming.events.exact_decode import ExactDecoder, FilteredError, RejectedError
+from streaming.events.exact_decode import ExactDecoder, FilteredError
+from streaming.events.exact_values import RejectedError
 from streaming.events.writer_schemas import NO_ID
 from tests.unit.streaming.events.known_schemas import KnownSchemas
 from tests.unit.streaming.events.test_decode import NOW, STAMP, bits, contract, records

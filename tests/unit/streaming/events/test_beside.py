@@ -19,7 +19,8 @@ from schemas.event_sources import Source, source_of
 from schemas.tables import FAULTS, HEADERS
 from streaming.events.beside import Beside
 from streaming.events.decode import Decoded, decode
-from streaming.events.exact_decode import ExactDecoder, FilteredError, RejectedError
+from streaming.events.exact_decode import ExactDecoder, FilteredError
+from streaming.events.exact_values import RejectedError
 from streaming.events.utf8_kernels import is_utf8
 from tests.unit.streaming.events.test_decode import NOW, STAMP, bits, contract, event, records
 

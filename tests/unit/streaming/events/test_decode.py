@@ -22,12 +22,8 @@ from schemas.tables import FAULTS, HEADERS, UTC_MICROS
 from streaming.events import decode as decoding
 from streaming.events.beside import Beside
 from streaming.events.decode import Decoded, decode
-from streaming.events.exact_decode import (
-    ExactDecoder,
-    FilteredError,
-    RejectedError,
-    RejectionReason,
-)
+from streaming.events.exact_decode import ExactDecoder, FilteredError
+from streaming.events.exact_values import RejectedError, RejectionReason
 from streaming.events.writer_schemas import NO_WRITERS, WriterSchemas
 
 STAMP = 1_790_000_000_000_000

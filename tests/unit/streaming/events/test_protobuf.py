@@ -18,7 +18,8 @@ from schemas.errors import ConfigurationError
 from schemas.schema_texts import SchemaText
 from schemas.tables import FAULTS
 from streaming.events.decode import Decoded, decode
-from streaming.events.exact_decode import ExactDecoder, RejectedError
+from streaming.events.exact_decode import ExactDecoder
+from streaming.events.exact_values import RejectedError
 from streaming.events.protobuf_schema import message_at, message_by_name
 from streaming.events.writer_schemas import NO_ID
 from tests.unit.streaming.events.known_schemas import KnownSchemas

@@ -17,8 +17,9 @@ from schemas.alert import ALERTS
 from schemas.contract import load_contract
 from schemas.lake_tables import lake_schemas
 from schemas.tables import BATCHES, LATE
-from streaming.delta.lake import Lake, Stamp
+from streaming.delta.lake import Lake
 from streaming.delta.lake_reader import AgentLake, LakeReader
+from streaming.delta.lake_table import Stamp
 from streaming.delta.stored import StoredTable
 from streaming.history.alert_cost import cost_of_alert
 from streaming.history.cost import booked

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from schemas.alert import ALERT_KIND, ALERTS, alert_id
 from schemas.spec import AgentSpec
-from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.rewriting import maintained_alone, rewrite
 from streaming.home.settings import Settings
 

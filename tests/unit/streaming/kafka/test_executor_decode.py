@@ -25,8 +25,9 @@ from schemas.subscription import Subscription
 from schemas.tables import HEADERS, UTC_MICROS
 from streaming.arrays.kernel_cache import sources_digest
 from streaming.events import decoder_version as decoder_version_module
-from streaming.events.decode import Decoded, decode, judged_alike
+from streaming.events.decode import Decoded, decode
 from streaming.events.decoder_version import decoder_version
+from streaming.events.stamps import judged_alike
 from streaming.kafka import executor_decode, executor_intake, intake
 from streaming.kafka.executor_decode import ANSWER, DecodedPiece, DecodeOrder, decode_task, decoded_piece
 from streaming.kafka.executor_intake import ExecutorIntake

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.intake import Taken, planned_records, planned_spans, slices
+from streaming.kafka.intake import Taken, slices
+from streaming.kafka.planned import planned_records, planned_spans
 from streaming.kafka.source import FEW_AT_ONCE, fewer_at_once
 from streaming.run import opening
 from streaming.testing.live_lake import TOPIC, agent, events, records, without_broker

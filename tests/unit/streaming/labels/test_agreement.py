@@ -10,8 +10,8 @@ import pytest
 
 from schemas.alert import ALERTS
 from streaming.commands.status import print_status
-from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.labels.agreement import agreement_with_labels

@@ -15,10 +15,11 @@ from jsonschema import Draft202012Validator
 
 from schemas.errors import RetryableError
 from schemas.label import GIVEN, LABELS, label_json_schema
-from streaming.delta import lake
-from streaming.delta.lake import Stamp
+from streaming.delta import lake_table
+from streaming.delta.lake_table import Stamp
 from streaming.delta.shared_table import SharedTable
-from streaming.labels.book import MAX_AHEAD, LabelBook, LabelStatus, label_status
+from streaming.labels.book import LabelBook, label_status
+from streaming.labels.recorded import MAX_AHEAD, LabelStatus
 from streaming.store.place import Place
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -282,7 +283,7 @@ def test_a_refusal_without_another_writer_is_not_tried_for_ever(tmp_path: Path) 
 def test_many_small_commits_are_compacted_and_nothing_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lake, "_TIDY_EVERY", 16)
+    monkeypatch.setattr(lake_table, "_TIDY_EVERY", 16)
     book = open_book(tmp_path)
     other = open_book(tmp_path)
     for number in range(28):

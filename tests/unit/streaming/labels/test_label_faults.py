@@ -25,11 +25,12 @@ from schemas.label import GIVEN, LABEL_REJECTS
 from schemas.tables import LABELS_QUARANTINE
 from streaming.delta.whole_tables import read_stored
 from streaming.labels import label_follower, label_topic, topic_labels
-from streaming.labels.book import LabelBook, Recorded
+from streaming.labels.book import LabelBook
 from streaming.labels.label_follower import LabelFollower
 from streaming.labels.label_parsing import parse_labels
 from streaming.labels.label_pins import LabelPins
 from streaming.labels.label_topic import LabelTopic, PartitionOfLabels, PolledLabels
+from streaming.labels.recorded import Recorded
 from streaming.service import worker
 from streaming.service.health import Health
 from streaming.store.place import Place

@@ -13,9 +13,10 @@ from deltalake import write_deltalake
 from schemas.errors import ConfigurationError
 from schemas.label import LABELS
 from streaming.files.dialect import TextOptions
-from streaming.labels.book import LabelBook, Recorded
+from streaming.labels.book import LabelBook
 from streaming.labels.label_files import LabelColumns, import_labels
 from streaming.labels.label_parsing import EXPECTED
+from streaming.labels.recorded import Recorded
 from streaming.store.place import Place
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

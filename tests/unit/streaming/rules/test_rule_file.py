@@ -24,8 +24,8 @@ from streaming.home.settings import Settings
 from streaming.kafka.publish import Publisher
 from streaming.rules import rule_file
 from streaming.rules.rule_file import RuleWatch
+from streaming.run.beside import RunReport
 from streaming.run.display import JsonProgress
-from streaming.run.driver import _Report
 from streaming.run.opening import open_agent
 from streaming.run.surroundings import Hooks
 from streaming.service.health import Condition, Health
@@ -198,7 +198,7 @@ def test_an_idle_round_of_a_run_sees_a_file_break_and_mended(tmp_path: Path) -> 
     ):
         watch = cast("TopicWatch", SimpleNamespace(unread_by_partition=dict, open_transactions=list))
         display = JsonProgress("tester")
-        report = _Report(watch, None, display, health, lambda: None, lambda: None, opened.check_rules)
+        report = RunReport(watch, None, display, health, lambda: None, lambda: None, opened.check_rules)
         rewrite(path, "rules: [", 1_000)
         report.round()
         assert [each.condition for each in health.active] == [Condition.RULES_FILE_BROKEN]

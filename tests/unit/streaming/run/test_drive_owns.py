@@ -9,9 +9,9 @@ import pytest
 from schemas.errors import FencedError, RetryableError
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.run import driver
 from streaming.run.driver import drive
 from streaming.run.needs import Needs
+from streaming.run.service_run import ServiceRun
 from streaming.run.surroundings import Hooks
 from streaming.service.health import Condition, read_health
 from streaming.store import owner
@@ -29,7 +29,7 @@ def _nothing_else_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(settings: Settings, attempt: object, monkeypatch: pytest.MonkeyPatch, **more: object) -> None:
-    monkeypatch.setattr(driver._ServiceRun, "attempt", attempt)
+    monkeypatch.setattr(ServiceRun, "attempt", attempt)
     order = {"llm": "none", "stop": threading.Event(), "as_json": True, **more}
     drive(PlacedAgent(settings, SPEC), "127.0.0.1:1", **order)  # type: ignore[arg-type]  # as they are named
 
@@ -39,7 +39,7 @@ def test_the_record_is_held_while_it_runs_and_given_up(
 ) -> None:
     seen = list[str]()
 
-    def attempt(self: driver._ServiceRun, *_: object) -> None:
+    def attempt(self: ServiceRun, *_: object) -> None:
         seen.append(record(settings).holder)
         self._polled()
         if len(seen) < 2:
@@ -78,7 +78,7 @@ def test_a_second_run_makes_no_attempt_while_the_first_one_moves(
 def test_whose_record_was_taken_ends_as_fenced(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner, "BEAT_SECONDS", 0.01)
 
-    def attempt(self: driver._ServiceRun, *_: object) -> None:
+    def attempt(self: ServiceRun, *_: object) -> None:
         settings.owners.path.joinpath("tester.json").unlink()
         wait_until(lambda: _fenced(self), SECONDS, "the next beat")
         self._polled()
@@ -88,7 +88,7 @@ def test_whose_record_was_taken_ends_as_fenced(settings: Settings, monkeypatch: 
     assert Condition.OWNER_FAILING not in {each.condition for each in read_health(settings.health("tester"))}
 
 
-def _fenced(running: driver._ServiceRun) -> bool:
+def _fenced(running: ServiceRun) -> bool:
     try:
         running._polled()
     except FencedError:

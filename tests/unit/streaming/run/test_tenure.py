@@ -9,7 +9,8 @@ import pytest
 
 from schemas.errors import DataLossError, FencedError, RetryableError
 from schemas.lake_tables import lake_schemas
-from streaming.delta.lake import Lake, LakeTable, Tenure
+from streaming.delta.lake import Lake, Tenure
+from streaming.delta.lake_table import LakeTable
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import OutboxRecord

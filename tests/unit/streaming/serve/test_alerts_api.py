@@ -14,8 +14,8 @@ import pytest
 
 from schemas.alert_documents import alert_json_schema
 from streaming.actions.entity_actions import EntityActions
-from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import LakeReader
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.whole_tables import read_stored
 from streaming.history.cost import booked
 from streaming.history.explain import explain

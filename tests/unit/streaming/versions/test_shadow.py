@@ -16,8 +16,8 @@ from schemas.label import GIVEN
 from schemas.spec import AgentSpec
 from streaming.batch.engine import Engine
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.delta.lake import LakeTable, Stamp
 from streaming.delta.lake_reader import AgentLake
+from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.delta.stored import open_version
 from streaming.delta.whole_tables import read_stored
 from streaming.history.decided import DecidedHistory
