@@ -24,10 +24,11 @@ from benchmarks.harness import bench_spec, report, say
 from schemas.spec import AgentSpec
 from streaming.delta.maintenance import Maintenance, MaintenanceLimits, tables_below
 from streaming.events.record_table import record_table
-from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
+from streaming.events.simulated_json import json_keys, json_lines
+from streaming.events.simulator import Simulator, SimulatorSettings
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.publish import OutboxRecord
+from streaming.kafka.outbox_record import OutboxRecord
 from streaming.run import alerts_end, opening
 from streaming.versions.clients import Clients
 

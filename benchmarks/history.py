@@ -25,9 +25,9 @@ from schemas.instants import utc_now
 from schemas.label import GIVEN
 from schemas.lake_tables import lake_schemas
 from schemas.spec import AgentSpec
+from streaming.batch.decision import Decision
 from streaming.batch.queries import newest_of_the_stream
 from streaming.batch.recovery import Recovery
-from streaming.batch.store import Decision
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Lake
 from streaming.delta.lake_reader import AgentLake, LakeReader

@@ -25,8 +25,8 @@ from streaming.batch.warmup import compile_kernels
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.placed_agent import PlacedAgent
-from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.run.opening import open_agent
 from streaming.setup.downloads import jar_paths
 from streaming.setup.session import start_session

@@ -24,7 +24,7 @@ from benchmarks.harness import Stage
 from schemas.spec import AgentSpec
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
 from streaming.home.placed_agent import PlacedAgent
-from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.testing.drivers import Child
 from streaming.tokens.bearer import draw
 from streaming.tokens.token_table import TokenTable

@@ -18,7 +18,8 @@ from pyspark.sql import functions as sql
 from pyspark.sql.avro.functions import from_avro
 
 from schemas.contract import CONTRACTS
-from streaming.events.simulator import SimulatedBlock, json_lines, json_rows
+from streaming.events.simulated_json import json_lines, json_rows
+from streaming.events.simulator import SimulatedBlock
 
 _PATHS = {
     "tx_id": "tx.id",

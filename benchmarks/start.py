@@ -22,8 +22,8 @@ from streaming.commands.warming import fill_caches
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
 from streaming.kafka.feeds import simulate_to_topic
+from streaming.kafka.topic_admin import ensure_topic
 
 _RATE, _SECONDS = 1_000.0, 2.0
 _MAIN = "from streaming.cli.root import main; main()"

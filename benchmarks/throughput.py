@@ -27,17 +27,12 @@ from streaming.batch.pipeline import ClosedBatch
 from streaming.batch.runner import StreamRunner
 from streaming.batch.warmup import compile_kernels
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.events.simulator import (
-    SimulatedBlock,
-    Simulator,
-    SimulatorSettings,
-    json_keys,
-    json_lines,
-)
+from streaming.events.simulated_json import json_keys, json_lines
+from streaming.events.simulator import SimulatedBlock, Simulator, SimulatorSettings
 from streaming.home.brokers import spark_connection
 from streaming.home.placed_agent import PlacedAgent
-from streaming.kafka.broker import ensure_topic
 from streaming.kafka.sending import Sender, SendSchedule
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.profiles.entity_buckets import BucketPlace
 from streaming.run.observer import UNOBSERVED_RUN, RunObserver
 from streaming.run.opening import open_agent

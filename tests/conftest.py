@@ -22,7 +22,8 @@ from pyspark.sql import SparkSession
 from streaming.arrays import kernel_folder
 from streaming.arrays.collector import spare_what_is_loaded
 from streaming.home.settings import Settings
-from streaming.kafka.broker import bootstrap_for, ensure_topic
+from streaming.kafka.broker import bootstrap_for
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.output import redaction
 from streaming.setup.downloads import jar_paths
 from streaming.setup.session import start_session

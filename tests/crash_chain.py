@@ -16,15 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.spec import AgentSpec, load_spec
-from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces
+from streaming.audit.audit_reading import newest_events
 from streaming.batch.deciders import in_share
 from streaming.batch.steps import BatchStep
 from streaming.history.reconcile import reconcile
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.testing.drivers import Drivers, wait_until
 from streaming.testing.killable_driver import MID_PUBLISH
 from streaming.testing.streams import Stream, folded_patterns, folded_scores, labels_by_row, stored

@@ -35,7 +35,8 @@ from streaming.batch.late_answers import LateAnswers, LateSettings
 from streaming.batch.outbox import Outbox
 from streaming.delta.lake import Lake
 from streaming.delta.lake_table import LakeTable, Stamp
-from streaming.kafka.publish import OutboxRecord, Publisher
+from streaming.kafka.outbox_record import OutboxRecord
+from streaming.kafka.publish import Publisher
 from streaming.store.place import Place
 from streaming.testing import scripted_llm as scripted
 

@@ -18,7 +18,8 @@ from schemas.alert_documents import alert_documents
 from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
+from streaming.kafka.outbox_record import OutboxRecord, PublisherSettings
+from streaming.kafka.publish import Publisher
 from streaming.testing.drivers import Child
 from streaming.testing.small_lake import BUSY_ALERTS, build_lake, spec_of
 from tests.unit.streaming.notify.receivers import SECRET, Desk

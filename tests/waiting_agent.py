@@ -13,7 +13,7 @@ from schemas.errors import StoreError
 from schemas.spec import AgentSpec, load_spec
 from streaming.history.reconcile import reconcile
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.run.status import read_status
 from streaming.service.health import Condition, read_health
 from streaming.store.place import Place

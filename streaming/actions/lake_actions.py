@@ -32,7 +32,7 @@ from streaming.definition.named_files import files_of
 from streaming.delta.lake_reader import LakeReader
 from streaming.history.decided import DecidedHistory
 from streaming.history.replay_runs import ReplaySpan, run_what_if
-from streaming.history.what_if_report import Side, WhatIf
+from streaming.history.what_if_found import Side, WhatIf
 from streaming.home.placed_agent import PlacedAgent
 
 

@@ -10,10 +10,10 @@ from streaming.batch.alerting import Alerted, Asked, marks_of, report_faults, re
 from streaming.batch.closing import stamp_for
 from streaming.batch.decider import Judged
 from streaming.batch.deciders import Decided, Deciders
+from streaming.batch.decision import Decision, Stored
 from streaming.batch.flagging import Refuses
 from streaming.batch.outbox import Outbox
 from streaming.batch.steps import BatchStep, Stopwatch
-from streaming.batch.store import Decision, Stored
 from streaming.delta.lake_table import LakeTable
 from streaming.service.health import Health
 

@@ -17,8 +17,8 @@ from schemas.alert_table import alerts_table, entities_array, reasons_array
 from schemas.event_columns import DIRECTION
 from schemas.instants import moment_of
 from streaming.batch.decider import OURS, Decider, Judged
+from streaming.batch.decision import Decision
 from streaming.batch.flagging import Flagged
-from streaming.batch.store import Decision
 from streaming.service.health import Condition, Health
 
 _BY_CHOICE = (None, "llm_off", "policy", "deferred")

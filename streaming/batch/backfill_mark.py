@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from schemas.contract import EventContract
 from schemas.event_columns import REFERENCE_AMOUNT
+from streaming.batch.decision import Decision
 from streaming.batch.queries import stamp_of
-from streaming.batch.store import Decision
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake_reader import HasLake, LakeReader
 from streaming.delta.pins import pinned_contract

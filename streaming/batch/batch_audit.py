@@ -18,8 +18,8 @@ from streaming.audit.audit_log import LakeAudit
 from streaming.batch.alerting import Alerted, Asked
 from streaming.batch.alerts_lane import MOVED
 from streaming.batch.audited_calls import AuditedCalls, Settled
+from streaming.batch.decision import Decision
 from streaming.batch.queries import newest_batch, stamp_of
-from streaming.batch.store import Decision
 from streaming.delta.lake import Lake
 from streaming.delta.lake_table import LakeTable
 from streaming.delta.ledger import ledger_stream

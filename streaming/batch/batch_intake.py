@@ -9,9 +9,10 @@ from typing import Any
 
 from schemas.batch_key import BatchKey
 from schemas.contract import EventContract
+from streaming.batch.decision import CurrentBatch, Decision, Origin
 from streaming.batch.left_behind import NOTHING_LEFT, NOTHING_ON_RECORD, LeftBehind, OnRecord
 from streaming.batch.queries import stamp_of
-from streaming.batch.store import CurrentBatch, Decision, Origin, settle_rejected
+from streaming.batch.store import settle_rejected
 from streaming.delta.lake import Lake
 from streaming.delta.lake_table import Stamp
 from streaming.events.broker_clock import BrokerClock, Reading

@@ -14,9 +14,9 @@ from schemas.batch_key import BatchKey
 from schemas.instants import moment_of
 from streaming.batch.alerting import Alerted
 from streaming.batch.alerts_lane import AlertsLane
+from streaming.batch.decision import Decision
 from streaming.batch.moved import computed_on
 from streaming.batch.queries import stamp_of
-from streaming.batch.store import Decision
 from streaming.delta.lake import Lake
 from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.output.log import log_routine

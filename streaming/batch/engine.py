@@ -20,7 +20,7 @@ from streaming.batch.patterns_in_force import Stretch
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import StoredTable
 from streaming.detection import checkpoints
-from streaming.detection.checkpoints import ScorerSnapshot
+from streaming.detection.checkpoint_files import ScorerSnapshot
 from streaming.home.settings import Settings
 from streaming.labels.entity_labels import at_positions
 from streaming.service.health import Health

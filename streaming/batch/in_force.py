@@ -7,10 +7,10 @@ from collections.abc import Callable
 from schemas.spec import AgentSpec
 from streaming.batch.already_alerted import already_alerted
 from streaming.batch.deciders import Deciders
+from streaming.batch.decision import Decision
 from streaming.batch.engine import Engine
 from streaming.batch.flagging import Refuses
 from streaming.batch.recovery import Recovery, as_pinned
-from streaming.batch.store import Decision
 from streaming.delta.stored import StoredTable
 from streaming.detection import checkpoints
 from streaming.labels.label_pins import LabelPins

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from schemas.counts import count_of
 from schemas.durations import duration_text
+from streaming.batch.decision import Decision
 from streaming.batch.entity_shares import EntityShares
 from streaming.batch.queries import REQUEUE
-from streaming.batch.store import Decision
 from streaming.service.health import Condition, Health
 
 _RECORDS = 100

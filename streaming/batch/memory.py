@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from streaming.detection.checkpoints import ScorerSnapshot
+from streaming.detection.checkpoint_files import ScorerSnapshot
 from streaming.detection.scored import ScoredBatch
 from streaming.detection.scoring import Scorer
 from streaming.rules.patterns import Patterns, Recognised

@@ -17,8 +17,8 @@ from deltalake import DeltaTable
 from schemas.lake_tables import TABLES
 from streaming.audit.audit_log import AuditPlaces, chain_end
 from streaming.batch.backfill_mark import BackfillMark
+from streaming.batch.decision import Decision
 from streaming.batch.queries import stamp_of
-from streaming.batch.store import Decision
 from streaming.delta.index_files import remove_indexes
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.log_tail import (

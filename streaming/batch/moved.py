@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 import polars as pl
 
 from streaming.arrays.fingerprint import machine_fingerprint
+from streaming.batch.decision import Decision
 from streaming.batch.queries import newest_batch
-from streaming.batch.store import Decision
 from streaming.delta.pins import FINGERPRINT
 from streaming.delta.stored import StoredTable
 from streaming.output.log import log

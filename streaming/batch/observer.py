@@ -15,9 +15,9 @@ import pyarrow as pa
 from agent.triage.triage import TriageResult
 from schemas.batch_key import BatchKey
 from streaming.batch.deciders import Decided, Deciders
+from streaming.batch.decision import Decision
 from streaming.batch.steps import StepTime
-from streaming.batch.store import Decision
-from streaming.kafka.publish import Headers
+from streaming.kafka.outbox_record import Headers
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from schemas.errors import ConfigurationError, DataLossError, FencedError, Retry
 from streaming.batch.alerts_lane import AlertsLane
 from streaming.delta.durable import sync
 from streaming.delta.lake_table import LakeTable, Stamp
-from streaming.kafka.publish import Headers, OutboxRecord, Publisher
+from streaming.kafka.outbox_record import Headers, OutboxRecord
+from streaming.kafka.publish import Publisher
 from streaming.service.worker import cause_of
 
 _SLICE = 2_000

@@ -28,6 +28,7 @@ from streaming.batch.batch_intake import BatchIntake, WantedBatch
 from streaming.batch.closing import close_batch, monitor_batch, stamp_for
 from streaming.batch.decider import Judged
 from streaming.batch.deciders import Deciders
+from streaming.batch.decision import CurrentBatch, Decision, Origin, Stored
 from streaming.batch.engine import Engine
 from streaming.batch.flagging import Refuses
 from streaming.batch.in_force import InForce
@@ -40,7 +41,7 @@ from streaming.batch.queries import check_same_offsets, newest_batch, stamp_of
 from streaming.batch.recovery import Recovery, StreamPosition
 from streaming.batch.references import References
 from streaming.batch.steps import BatchStep, Stopwatch
-from streaming.batch.store import CurrentBatch, Decision, Origin, Stored, store
+from streaming.batch.store import store
 from streaming.batch.stream_faults import StopRequestedError
 from streaming.delta.lake import Lake
 from streaming.delta.pins import under_contract

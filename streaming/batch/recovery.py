@@ -16,8 +16,8 @@ from schemas.spec import AgentSpec
 from streaming.arrays.median_clock import WINDOW, MedianClock
 from streaming.batch.closed_batches import ClosedBatches
 from streaming.batch.deciders import Canary, Deciders
+from streaming.batch.decision import Decision
 from streaming.batch.engine import Engine
-from streaming.batch.store import Decision
 from streaming.delta.lake import Lake
 from streaming.delta.lake_table import LakeTable
 from streaming.delta.pins import CANARY, pinned_spec, pins_by_engine

@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 
 from schemas.errors import DataLossError
+from streaming.batch.decision import Origin
 from streaming.batch.pipeline import ClosedBatch, Pipeline
 from streaming.batch.queries import BEGIN, LOSS, new_query
 from streaming.batch.resuming import Loss, Resumption, no_records, refusal, resume_all, set_aside
-from streaming.batch.store import Origin
 from streaming.batch.stream_settings import Offsets, StreamSettings
 from streaming.kafka.source import begins_of, last_planned, offsets_of
 from streaming.kafka.topic_facts import TopicFacts, TopicState

@@ -7,7 +7,7 @@ from typing import Any
 from schemas.alert import ALERT_VERSION
 from schemas.alert_documents import alert_json_schema
 from schemas.label import label_json_schema
-from streaming.kafka.publish import AGENT_HEADER, REPLAY_HEADER, SEQUENCE_HEADER
+from streaming.kafka.outbox_record import AGENT_HEADER, REPLAY_HEADER, SEQUENCE_HEADER
 from streaming.notify.notices import RAISED, REVISED
 from streaming.notify.signing import ID_HEADER, SIGNATURE_HEADER, TIME_HEADER
 from streaming.observe.traces import TRACEPARENT

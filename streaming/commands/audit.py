@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from schemas.counts import count_of
-from streaming.audit.audit_check import AuditReport, check_audit, newest_events
+from streaming.audit.audit_check import AuditReport, check_audit
 from streaming.audit.audit_log import AuditPlaces
+from streaming.audit.audit_reading import newest_events
 from streaming.commands.known_agents import check_known
 from streaming.home.placed_agent import PlacedAgent
 from streaming.output.tables import show_table, show_text

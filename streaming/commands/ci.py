@@ -19,7 +19,7 @@ from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.decided import DecidedHistory
 from streaming.history.replay import ExactReplay, Replayer
 from streaming.history.what_if import what_if
-from streaming.history.what_if_report import WhatIf
+from streaming.history.what_if_found import WhatIf
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.output.terminal import print_json, say_line

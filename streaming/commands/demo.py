@@ -18,7 +18,8 @@ from streaming.home.listen import is_free
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.jvm.launching import Jvm
-from streaming.kafka.broker import bootstrap_for, ensure_topic
+from streaming.kafka.broker import bootstrap_for
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.observe.watching import observing
 from streaming.run.display import progress_display
 from streaming.run.driver import PATIENCE_SECONDS, drive

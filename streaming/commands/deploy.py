@@ -17,9 +17,10 @@ from schemas.counts import count_of
 from schemas.errors import ConfigurationError, nearest
 from schemas.spec import AgentSpec, load_spec
 from streaming.commands.cost import first_estimate
+from streaming.commands.deploy_costs import estimate, show_estimate
 from streaming.databricks.bundle import bundle_files, write_bundle
 from streaming.databricks.bundle_tree import read_bundle
-from streaming.databricks.costs import JobCost, job_costs, month_usd
+from streaming.databricks.costs import job_costs
 from streaming.databricks.definition_files import SPEC
 from streaming.databricks.deployment import Deployment
 from streaming.databricks.jobs import SMOKE
@@ -35,10 +36,8 @@ from streaming.databricks.workspace import (
     workspace_faults,
 )
 from streaming.history.cost import known_price
-from streaming.history.forecast import Forecast
 from streaming.output.facts import show_facts
-from streaming.output.tables import show_table, show_text
-from streaming.output.terminal import Terminal, print_json, say_line
+from streaming.output.terminal import print_json, say_line
 from streaming.versions.registry import check_reason
 
 Action = Literal["submit", "canary", "promote", "rollback"]
@@ -174,9 +173,9 @@ class _Doing:
         price = known_price(self.spec, self.options.compute_price)
         costs = job_costs(self.bundle.jobs, price or 0.0)
         tokens = first_estimate(self.spec, self.options.rate, price)
-        self.facts["estimate"] = _estimate(costs, tokens, price)
+        self.facts["estimate"] = estimate(costs, tokens, price)
         if not self.as_json:
-            _show_estimate(costs, tokens, price)
+            show_estimate(costs, tokens, price)
 
     def run(self, wheel: Callable[[], bytes]) -> RunEnd | None:
         """Bring the version, submit the run, follow it, and take the version into use where that is meant."""
@@ -277,34 +276,3 @@ def _legible(body: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(found.get(_CONTENT), str):
         found[_CONTENT] = f"({len(found[_CONTENT]):,} characters of base64)"
     return dict(found)
-
-
-def _estimate(costs: list[JobCost], tokens: Forecast, price: float | None) -> dict[str, Any]:
-    month = month_usd(costs, tokens)
-    return {
-        "usd_per_month": None if month is None else round(month, 2),
-        "usd_per_hour": price,
-        "llm_usd_per_day": tokens.llm_usd_per_day,
-        "events_per_second": tokens.rate,
-        "jobs": [vars(each) for each in costs],
-    }
-
-
-def _show_estimate(costs: list[JobCost], tokens: Forecast, price: float | None) -> None:
-    console = Terminal()
-    usd = [None if price is None else f"{each.usd:,.2f}" for each in costs]
-    rows = [(each.job, f"{each.hours:,.0f}", cost, each.basis) for each, cost in zip(costs, usd, strict=True)]
-    show_table(console, ("job", "hours a month", "USD", "from"), rows)
-    month = month_usd(costs, tokens)
-    total = "an unknown sum of USD a month" if month is None else f"about {month:,.2f} USD a month"
-    nodes = (
-        "nodes: --compute-price names no price yet" if price is None else f"nodes at {price:g} USD an hour"
-    )
-    show_text(console, f"{total}: {nodes}; {_tokens_in_words(tokens)}")
-    console.print()
-
-
-def _tokens_in_words(tokens: Forecast) -> str:
-    if tokens.llm_usd_per_day is None:
-        return f"tokens: llm.prices of the spec has no price of {tokens.model}"
-    return f"tokens {tokens.llm_usd_per_day * 30:,.2f} where events a second are {tokens.rate:g}"

@@ -13,8 +13,8 @@ from streaming.commands.broker import broker_of
 from streaming.files.dialect import FOUND, TextOptions
 from streaming.files.event_files import open_events
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
 from streaming.kafka.feeds import Simulated, produce_file, simulate_to_file, simulate_to_topic
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.output.facts import show_facts
 from streaming.output.terminal import progress_bar, say_error
 

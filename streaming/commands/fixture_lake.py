@@ -16,9 +16,10 @@ from schemas.lake_tables import lake_schemas
 from streaming.batch.alerting import Alerted, marks_of
 from streaming.batch.closing import close_batch, stamp_for
 from streaming.batch.deciders import Deciders
+from streaming.batch.decision import CurrentBatch, Stored
 from streaming.batch.engine import Engine
 from streaming.batch.queries import stamp_of
-from streaming.batch.store import CurrentBatch, Stored, store
+from streaming.batch.store import store
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Lake
 from streaming.delta.lake_reader import LakeReader
@@ -26,7 +27,8 @@ from streaming.delta.lake_table import Stamp
 from streaming.events.decode import decode
 from streaming.events.duplicates import Deduplicator
 from streaming.events.record_table import record_table
-from streaming.events.simulator import SimulatedBlock, Simulator, SimulatorSettings, json_keys, json_lines
+from streaming.events.simulated_json import json_keys, json_lines
+from streaming.events.simulator import SimulatedBlock, Simulator, SimulatorSettings
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook

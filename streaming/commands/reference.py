@@ -17,7 +17,7 @@ from schemas.policy import Policy
 from schemas.routes import Routes
 from schemas.rules import RuleFile
 from schemas.spec import AgentSpec
-from streaming.home.settings import ANCHOR_PREFIX, VARIABLES
+from streaming.home.variables import ANCHOR_PREFIX, VARIABLES
 from streaming.output.terminal import say_line
 from streaming.store.options import DEFAULTS, MEANINGS
 

@@ -19,8 +19,9 @@ from streaming.batch.warmup import compile_kernels
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.broker import EmbeddedBroker, ensure_topic
+from streaming.kafka.broker import EmbeddedBroker
 from streaming.kafka.feeds import simulate_to_topic
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.output.terminal import say_error, say_line
 from streaming.run.opening import open_agent
 from streaming.setup.downloads import fetch_jars, jar_paths

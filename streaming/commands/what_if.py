@@ -14,7 +14,7 @@ from streaming.commands.what_if_view import show_what_if
 from streaming.history.asking import Asking
 from streaming.history.replay_evidence import note_replay
 from streaming.history.replay_runs import ReplaySpan, run_what_if
-from streaming.history.what_if_report import WhatIf
+from streaming.history.what_if_found import WhatIf
 from streaming.home.placed_agent import PlacedAgent
 from streaming.output.terminal import Terminal, print_json, say_error
 from streaming.versions.moving import default_author

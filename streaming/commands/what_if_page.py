@@ -10,7 +10,8 @@ from schemas.counts import count_of
 from streaming.commands.html_page import document, paragraph, table
 from streaming.commands.html_plots import axes_of, bars, svg
 from streaming.commands.what_if_view import CHANGES, answering_lines, changed, matrix, sides, summary
-from streaming.history.what_if_report import Changes, Flips, WhatIf, cold_text
+from streaming.history.what_if_found import Changes, Flips, WhatIf
+from streaming.history.what_if_report import cold_text
 from streaming.output.terminal import html_text
 
 _PAIR = ("published", "candidate")

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from schemas.counts import count_of
 from streaming.history.candidate_answers import Answering
-from streaming.history.what_if_report import Changes, Flips, WhatIf, cold_text
+from streaming.history.what_if_found import Changes, Flips, WhatIf
+from streaming.history.what_if_report import cold_text
 from streaming.output.tables import show_table, show_text
 from streaming.output.terminal import Terminal
 

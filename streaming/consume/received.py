@@ -11,7 +11,7 @@ from confluent_kafka import Message
 
 from schemas.alert import ALERT_VERSION
 from schemas.errors import ConfigurationError
-from streaming.kafka.publish import AGENT_HEADER
+from streaming.kafka.outbox_record import AGENT_HEADER
 from streaming.kafka.topic import headers_of
 from streaming.output.log import log
 

@@ -12,8 +12,9 @@ from streaming.arrays.cores import Cores
 from streaming.detection.features import EntityBatch
 from streaming.profiles.bucket import BucketShape
 from streaming.profiles.bucket_rows import AwayHalf, KindRows
-from streaming.profiles.decayed import EntityHalf, Profiles, ProfileSnapshot
+from streaming.profiles.decayed import Profiles
 from streaming.profiles.entity_buckets import BucketPlace, EntityBuckets
+from streaming.profiles.entity_half import EntityHalf, ProfileSnapshot
 from streaming.profiles.frame import Frame
 from streaming.profiles.levels import Levels
 

@@ -42,9 +42,10 @@ from streaming.profiles.block_clock import BlockClock, Ticks
 from streaming.profiles.bucket import BucketShape
 from streaming.profiles.bucket_rows import AwayHalf
 from streaming.profiles.currency_scales import InUnits, ScaleState
-from streaming.profiles.decayed import EntityHalf, Profiles, ProfileSnapshot
+from streaming.profiles.decayed import Profiles
 from streaming.profiles.directions import alike, entity_of, holds_refunds
 from streaming.profiles.entity_buckets import BucketPlace
+from streaming.profiles.entity_half import EntityHalf, ProfileSnapshot
 from streaming.profiles.frame import Frame
 from streaming.profiles.levels import Levels, LevelState
 from streaming.profiles.met_currencies import MetState

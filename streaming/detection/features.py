@@ -17,8 +17,8 @@ from streaming.arrays.compilation import Floats, Ints
 from streaming.detection.detectors import DetectorInput
 from streaming.detection.stateful import DetectorResult
 from streaming.detection.tails import Counts
-from streaming.profiles.decayed import EntityHalf
 from streaming.profiles.directions import entity_of
+from streaming.profiles.entity_half import EntityHalf
 from streaming.profiles.population import PopulationPass
 
 Features = npt.NDArray[np.float32]

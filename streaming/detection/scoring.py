@@ -19,7 +19,7 @@ from streaming.arrays.cores import ALL_CORES, Cores
 from streaming.arrays.fingerprint import machine_fingerprint
 from streaming.detection.alert_budget import AlertBudget, StreamRate
 from streaming.detection.calibration import Calibration, TotalsHistogram
-from streaming.detection.checkpoints import ScorerSnapshot
+from streaming.detection.checkpoint_files import ScorerSnapshot
 from streaming.detection.combination import total_of
 from streaming.detection.definition import block_decay, chosen_entities, definition_hash
 from streaming.detection.detectors import population_log_ratios

@@ -32,7 +32,7 @@ from streaming.detection.entry_store import EntryStore, KeptEntries
 from streaming.detection.features import window_feature_names
 from streaming.detection.window_kernels import Additions, Entries, Spans, slide
 from streaming.profiles.block_clock import LONGEST_SPAN
-from streaming.profiles.decayed import KnownLabels
+from streaming.profiles.entity_half import KnownLabels
 from streaming.profiles.frame import Frame
 
 _SECOND = 1_000_000

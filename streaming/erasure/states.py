@@ -12,7 +12,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from streaming.arrays.arrow_arrays import Saved, id_column, ids_of
-from streaming.detection.checkpoints import ScorerSnapshot
+from streaming.detection.checkpoint_files import ScorerSnapshot
 from streaming.detection.detectors import COUNTERPARTIES
 from streaming.erasure.columns import may_hold
 from streaming.erasure.naming import Naming

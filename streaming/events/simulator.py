@@ -7,15 +7,12 @@ Four kinds of fraud are planted; the labels stay in a table of their own and nev
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-import orjson
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -272,30 +269,6 @@ class Simulator:
         return np.concatenate([np.arange(count), again, broken])[order], faults[order]
 
 
-def json_lines(block: SimulatedBlock) -> list[bytes]:
-    """Return the records to send, one per entry of `block.sends`, as the bytes of a JSON event."""
-    lines = json_rows(block.events)
-    sent = [lines[row] for row in block.sends.tolist()]
-    for place in np.flatnonzero(block.faults).tolist():
-        sent[place] = _BREAKAGES[int(block.faults[place]) - 1](sent[place])
-    return sent
-
-
-def json_keys(block: SimulatedBlock) -> list[bytes]:
-    """Return the Kafka key of each record of `json_lines`: the customer."""
-    keys = block.events["customer_id"].cast(pa.binary()).to_pylist()
-    return [keys[row] for row in block.sends.tolist()]
-
-
-def json_rows(table: pa.Table) -> list[bytes]:
-    """Return each row as one JSON object with the columns as keys, nulls included."""
-    if not table.num_rows:
-        return []
-    frame = cast(pl.DataFrame, pl.from_arrow(table))
-    encoded = frame.select(pl.struct(pl.all()).struct.json_encode()).to_series()
-    return cast("list[bytes]", encoded.to_arrow().cast(pa.large_binary()).to_pylist())
-
-
 def rhythm_times(shares: Floats, first: int, last: int) -> Ints:
     """Return when each share (0 to 1) of the traffic within [first, last) is done, in µs since 1970.
 
@@ -331,19 +304,3 @@ def _named(prefix: str, numbers: Ints, width: int) -> pa.Array:
 
 def _words(words: tuple[str, ...], codes: Ints, absent: npt.NDArray[np.bool_] | None = None) -> pa.Array:
     return pa.array(words).take(pa.array(codes, pa.int64(), mask=absent))
-
-
-def _truncated(line: bytes) -> bytes:
-    return line[: len(line) // 2]
-
-
-def _with(changes: dict[str, object]) -> Callable[[bytes], bytes]:
-    return lambda line: orjson.dumps({**orjson.loads(line), **changes})
-
-
-_BREAKAGES: tuple[Callable[[bytes], bytes], ...] = (
-    _truncated,
-    _with({"customer_id": {"id": 1}}),
-    _with({"amount": "twelve"}),
-    _with({"amount": -1.0}),
-)

@@ -24,11 +24,12 @@ from streaming.batch.alerting import Alerted
 from streaming.batch.backfill_mark import BackfillMark
 from streaming.batch.closed_batches import ClosedBatches
 from streaming.batch.closing import close_batch
+from streaming.batch.decision import CurrentBatch, Decision
 from streaming.batch.engine import Engine
 from streaming.batch.queries import stamp_of
 from streaming.batch.recovery import recently_stored
 from streaming.batch.references import References
-from streaming.batch.store import CurrentBatch, Decision, store
+from streaming.batch.store import store
 from streaming.delta.lake import Lake
 from streaming.delta.lake_table import Stamp
 from streaming.detection import checkpoints

@@ -16,7 +16,7 @@ from streaming.batch.closed_batches import unbalanced
 from streaming.batch.queries import requeue
 from streaming.batch.resuming import records_lost
 from streaming.delta.lake_reader import HasLake, LakeReader
-from streaming.kafka.publish import AGENT_HEADER, REPLAY_HEADER
+from streaming.kafka.outbox_record import AGENT_HEADER, REPLAY_HEADER
 from streaming.kafka.topic import committed_messages, headers_of, topic_exists
 
 AlertKey = tuple[str, int]

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from schemas.spec import AgentSpec
-from streaming.history.what_if_report import WhatIf
+from streaming.history.what_if_found import WhatIf
 from streaming.home.placed_agent import PlacedAgent
 from streaming.versions.arithmetic import with_arithmetic
 from streaming.versions.moving import complete

@@ -20,10 +20,11 @@ from streaming.history.replay import ExactReplay, Replayer
 from streaming.history.snapshots import SnapshotHistory, find_snapshot
 from streaming.history.spans import Span, raised_in
 from streaming.history.what_if import what_if
-from streaming.history.what_if_report import WhatIf
+from streaming.history.what_if_found import WhatIf
 from streaming.home.placed_agent import PlacedAgent
-from streaming.kafka.broker import ensure_topic
-from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
+from streaming.kafka.outbox_record import OutboxRecord, PublisherSettings
+from streaming.kafka.publish import Publisher
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.store.opening import folders_of
 from streaming.versions.arithmetic import with_arithmetic
 

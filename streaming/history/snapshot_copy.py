@@ -26,7 +26,7 @@ from streaming.delta.pins import pinned_specs, pins_by_engine
 from streaming.delta.stored import StoredTable
 from streaming.delta.whole_tables import read_stored
 from streaming.detection import checkpoints
-from streaming.detection.checkpoints import ScorerSnapshot
+from streaming.detection.checkpoint_files import ScorerSnapshot
 from streaming.detection.model import keep
 from streaming.history.decided import DecidedHistory
 from streaming.history.replay import SLICE_ROWS, Progress, Replayer

@@ -28,7 +28,8 @@ from streaming.history.missed_frauds import no_frauds, scored_frauds
 from streaming.history.moved_alerts import ONE_ALERT
 from streaming.history.replay import Replayer, Slice
 from streaming.history.spans import Span, raised_in, within
-from streaming.history.what_if_report import BothSides, Tally, WhatIf, compared
+from streaming.history.what_if_found import WhatIf
+from streaming.history.what_if_report import BothSides, Tally, compared
 from streaming.labels.book import LabelBook
 from streaming.store.place import Place
 

@@ -13,47 +13,32 @@ from pydantic import SecretStr
 from schemas.addresses import is_uri
 from schemas.cluster import SparkClusterSettings
 from schemas.errors import ConfigurationError, MachineError, nearest
-from schemas.llm import checked_base_url
 from schemas.spec import AgentSpec
 from streaming.home.brokers import Brokers
-from streaming.home.client_properties import ClientProperties, load_properties
+from streaming.home.client_properties import ClientProperties
 from streaming.home.listen import ListenAddress, listen_address
-from streaming.home.service_variables import is_of_a_service
 from streaming.home.trace_target import TraceTarget, trace_target
+from streaming.home.variables import (
+    OWN_BROKERS,
+    PREFIX,
+    VARIABLES,
+    anchor_access,
+    broker_address,
+    brokers_named,
+    is_known,
+    key_named,
+    model_endpoint,
+    registry_address,
+    registry_login,
+    secret_of,
+    store_named,
+)
 from streaming.output.log import check_format
-from streaming.output.redaction import keep_environment_secret, keep_secret
 from streaming.store.access import Access
-from streaming.store.atomic import check_atomic
-from streaming.store.endpoints import check_endpoints
 from streaming.store.folders import ARTEFACTS, BASE
-from streaming.store.options import options_of
 from streaming.store.place import Place, check_no_volume, resolved
 
-_PREFIX = "FLAGSTREAM_"
-# What of a store's own variables is to hold for the audit log's anchor alone: FLAGSTREAM_AUDIT_ANCHOR_AWS_…
-ANCHOR_PREFIX = "FLAGSTREAM_AUDIT_ANCHOR_"
-_OF_A_STORE = ("AWS_", "AZURE_")
-_SHORTEST_KEY = 32
-_OURS = ("embedded", "docker")
 LAKES = "lake"
-VARIABLES = {
-    "FLAGSTREAM_HOME": "folder for all state; --home goes before it",
-    "FLAGSTREAM_STORE": "a URI or path: where tables and what belongs to them lie; before a spec's store",
-    "FLAGSTREAM_STORE_OPTIONS": "how long the store is waited for, such as timeout=10s,max_retries=8",
-    "FLAGSTREAM_CACHE": "folder for downloads",
-    "FLAGSTREAM_KAFKA": "embedded, docker, or a bootstrap address",
-    "FLAGSTREAM_KAFKA_CONFIG": "a client.properties: how to reach a secured Kafka",
-    "FLAGSTREAM_LLM_BASE_URL": "an OpenAI-compatible endpoint",
-    "FLAGSTREAM_LOG_FORMAT": "text or json: how a running agent logs",
-    "FLAGSTREAM_IVY_SETTINGS": "an Ivy settings file that names a mirror",
-    "FLAGSTREAM_SCHEMA_REGISTRY": "address of a schema registry's Confluent interface",
-    "FLAGSTREAM_SCHEMA_REGISTRY_LOGIN": "user:password for it",
-    "FLAGSTREAM_AUDIT_KEY": "the secret of the audit log's hashes; a lake in a store needs it",
-    "FLAGSTREAM_METRICS": "[HOST:]PORT where run, serve and notify serve metrics and health, or off",
-    "FLAGSTREAM_TRACES": "address of an OTLP collector over HTTP, or off",
-    "FLAGSTREAM_AUDIT_ANCHOR": "a URI or path: where the audit log's anchor lies, if not beside the lake",
-    "FLAGSTREAM_PSEUDONYM_KEY": "the secret of pseudonyms; a lake in a store needs it where a model is asked",
-}
 
 
 @dataclass(frozen=True)
@@ -105,34 +90,36 @@ class Settings:
             ConfigurationError: an unknown FLAGSTREAM_ variable, or a value that cannot be used.
         """
         for name, value in environ.items():
-            if name.startswith(_PREFIX) and not _is_known(name, value):
+            if name.startswith(PREFIX) and not is_known(name, value):
                 raise ConfigurationError(f"unknown variable; {nearest(name, VARIABLES)}", where=name)
         check_home(home)
         check_no_volume(str(home), "FLAGSTREAM_HOME")
-        mirror, access = environ.get("FLAGSTREAM_IVY_SETTINGS"), _anchor_access(environ)
+        mirror, access = environ.get("FLAGSTREAM_IVY_SETTINGS"), anchor_access(environ)
         reached = {**environ, **access.variables}  # the anchor's own variables go before those of the lake
         return cls(
             home=resolved(home, f"--home {home}"),
             cache=resolved(Path(environ.get("FLAGSTREAM_CACHE") or _default_cache()), "FLAGSTREAM_CACHE"),
-            kafka=_kafka(environ),
-            llm_base_url=_endpoint(environ.get("FLAGSTREAM_LLM_BASE_URL")),
+            kafka=brokers_named(environ),
+            llm_base_url=model_endpoint(environ.get("FLAGSTREAM_LLM_BASE_URL")),
             ivy_settings=Path(mirror) if mirror else None,
-            audit_key=_key(environ, "FLAGSTREAM_AUDIT_KEY"),
-            audit_anchor=_store(environ.get("FLAGSTREAM_AUDIT_ANCHOR"), "FLAGSTREAM_AUDIT_ANCHOR", reached),
+            audit_key=key_named(environ, "FLAGSTREAM_AUDIT_KEY"),
+            audit_anchor=store_named(
+                environ.get("FLAGSTREAM_AUDIT_ANCHOR"), "FLAGSTREAM_AUDIT_ANCHOR", reached
+            ),
             anchor_access=access,
-            pseudonym_key=_key(environ, "FLAGSTREAM_PSEUDONYM_KEY"),
+            pseudonym_key=key_named(environ, "FLAGSTREAM_PSEUDONYM_KEY"),
             log_format=check_format(environ.get("FLAGSTREAM_LOG_FORMAT") or "text", "FLAGSTREAM_LOG_FORMAT"),
-            schema_registry=_registry(environ.get("FLAGSTREAM_SCHEMA_REGISTRY")),
-            schema_registry_login=_login(environ.get("FLAGSTREAM_SCHEMA_REGISTRY_LOGIN")),
+            schema_registry=registry_address(environ.get("FLAGSTREAM_SCHEMA_REGISTRY")),
+            schema_registry_login=registry_login(environ.get("FLAGSTREAM_SCHEMA_REGISTRY_LOGIN")),
             metrics=listen_address(environ.get("FLAGSTREAM_METRICS"), "FLAGSTREAM_METRICS"),
             traces=trace_target(environ),
-            store=_store(environ.get("FLAGSTREAM_STORE"), "FLAGSTREAM_STORE", environ),
+            store=store_named(environ.get("FLAGSTREAM_STORE"), "FLAGSTREAM_STORE", environ),
             _environ=dict(environ),
         )
 
     def api_key(self, name: str) -> SecretStr | None:
         """Return the key that the environment variable `name` holds, None when it is absent or empty."""
-        return _secret(self._environ.get(name))
+        return secret_of(self._environ.get(name))
 
     @property
     def environ(self) -> Mapping[str, str]:
@@ -147,7 +134,7 @@ class Settings:
     @property
     def names_its_brokers(self) -> bool:
         """Whether the environment says how brokers are reached, or that they are ours."""
-        return bool(self._environ.get("FLAGSTREAM_KAFKA_CONFIG")) or self.kafka_address in _OURS
+        return bool(self._environ.get("FLAGSTREAM_KAFKA_CONFIG")) or self.kafka_address in OWN_BROKERS
 
     def reached_by(self, properties: ClientProperties) -> Brokers:
         """Return the brokers of the environment or, where it names none, of a file.
@@ -155,7 +142,9 @@ class Settings:
         Raises:
             ConfigurationError: neither gives an address.
         """
-        return Brokers(_address(self.kafka_address or properties.bootstrap or "")).reached_by(properties)
+        return Brokers(broker_address(self.kafka_address or properties.bootstrap or "")).reached_by(
+            properties
+        )
 
     @property
     def jars_spark(self) -> Path:
@@ -186,7 +175,7 @@ class Settings:
         own = self if spec.execution == "local" else replace(self, cluster=spec.cluster)
         if self.store is not None or spec.store is None:
             return own
-        return replace(own, store=_store(spec.store, f"store of the spec {spec.name!r}", self._environ))
+        return replace(own, store=store_named(spec.store, f"store of the spec {spec.name!r}", self._environ))
 
     @property
     def kept(self) -> Place:
@@ -275,11 +264,6 @@ class Settings:
         return self.home / "spark"
 
 
-def _is_known(name: str, value: str) -> bool:
-    of_the_anchor = name.startswith(tuple(ANCHOR_PREFIX + each for each in _OF_A_STORE))
-    return name in VARIABLES or of_the_anchor or is_of_a_service(name, value)
-
-
 def check_home(home: Path) -> None:
     """Check that a home is a folder of this machine.
 
@@ -310,76 +294,3 @@ def find_java(environ: Mapping[str, str] = os.environ) -> str:
 
 def _default_cache() -> Path:
     return Path(__file__).resolve().parents[2] / ".cache"
-
-
-def _store(given: str | None, where: str, environ: Mapping[str, str]) -> Place | None:
-    place = Place.parse(given, where) if given else None
-    if place is None or place.is_local:
-        return place
-    check_atomic(environ)
-    check_endpoints(place, environ)
-    return replace(place, options=options_of(environ))
-
-
-def _endpoint(value: str | None) -> str | None:
-    try:
-        return checked_base_url(value) if value else None
-    except ValueError as fault:
-        raise ConfigurationError(str(fault), where="FLAGSTREAM_LLM_BASE_URL") from None
-
-
-def _registry(value: str | None) -> str | None:
-    try:
-        return checked_base_url(value) if value else None
-    except ValueError:
-        raise ConfigurationError(
-            "expected an address such as https://host/apis/ccompat/v7, without a login: "
-            "that goes into FLAGSTREAM_SCHEMA_REGISTRY_LOGIN",
-            where="FLAGSTREAM_SCHEMA_REGISTRY",
-        ) from None
-
-
-def _login(value: str | None) -> SecretStr | None:
-    user, colon, password = (value or "").partition(":")
-    if value and not (user and colon):
-        raise ConfigurationError("expected user:password", where="FLAGSTREAM_SCHEMA_REGISTRY_LOGIN")
-    keep_secret(password)
-    return _secret(value)
-
-
-def _anchor_access(environ: Mapping[str, str]) -> Access:
-    access = Access.with_prefix(ANCHOR_PREFIX, environ)
-    keep_environment_secret(access.variables)
-    return access
-
-
-def _key(environ: Mapping[str, str], name: str) -> SecretStr | None:
-    value = environ.get(name)
-    if value and len(value) < _SHORTEST_KEY:
-        said = f"expected at least {_SHORTEST_KEY} characters, best random ones"
-        raise ConfigurationError(said, where=name)
-    return _secret(value)
-
-
-def _secret(value: str | None) -> SecretStr | None:
-    keep_secret(value)
-    return SecretStr(value) if value else None
-
-
-def _kafka(environ: Mapping[str, str]) -> str:
-    value, file = environ.get("FLAGSTREAM_KAFKA"), environ.get("FLAGSTREAM_KAFKA_CONFIG")
-    if not file:
-        return _address(value or "embedded")
-    properties = load_properties(Path(file), environ)
-    address = _address(value or properties.bootstrap or "")
-    if address in _OURS:
-        raise ConfigurationError(f"{address} is reached without it", where="FLAGSTREAM_KAFKA_CONFIG")
-    return Brokers(address).reached_by(properties)
-
-
-def _address(value: str) -> str:
-    if value in _OURS or ":" in value:
-        return value
-    raise ConfigurationError(
-        f"expected embedded, docker or host:port, got {value!r}", where="FLAGSTREAM_KAFKA"
-    )

@@ -17,18 +17,11 @@ import pyarrow.parquet as pq
 from schemas.counts import count_of
 from schemas.errors import ConfigurationError
 from schemas.instants import micros_of, moment_of
-from streaming.events.simulator import (
-    LABELS,
-    SimulatedBlock,
-    Simulator,
-    SimulatorSettings,
-    json_keys,
-    json_lines,
-    rhythm_times,
-)
+from streaming.events.simulated_json import json_keys, json_lines
+from streaming.events.simulator import LABELS, SimulatedBlock, Simulator, SimulatorSettings, rhythm_times
 from streaming.files.event_files import EventFile, Keyed
-from streaming.kafka.broker import ensure_topic
 from streaming.kafka.sending import Report, Sender, SendSchedule
+from streaming.kafka.topic_admin import ensure_topic
 
 _BATCH_ROWS = 50_000
 _BLOCK_SECONDS = 0.2

@@ -9,86 +9,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from confluent_kafka import (
     Consumer,
     KafkaError,
     KafkaException,
-    Message,
     Producer,
     TopicPartition,
 )
 
-from schemas.errors import ConfigurationError, DataLossError, RetryableError
+from schemas.errors import DataLossError, RetryableError
 from streaming.home.brokers import compression_of, connection
 from streaming.kafka.bounded import within
-from streaming.kafka.grants import Grant, to_publish
+from streaming.kafka.outbox_record import (
+    SEQUENCE_HEADER,
+    OutboxRecord,
+    PublisherSettings,
+    sequence_of,
+    too_large,
+)
 from streaming.kafka.refusals import TooLargeError, raise_if_fenced, raise_if_refused, words_of
-from streaming.kafka.topic import headers_of
-
-SEQUENCE_HEADER = "outbox_seq"
-AGENT_HEADER = "agent"
-REPLAY_HEADER = "replay"
 
 Result = TypeVar("Result")
-Headers = tuple[tuple[str, bytes], ...]
 _CHUNK = 10_000
 _CALL_SECONDS = 10.0
 _CLIENT_SECONDS = 20.0  # after an outage a client may wait for ever for a coordinator that has come back
 _TAIL_RECORDS = 1_000
 _PAUSE_SECONDS = 0.1
-_FRAME_BYTES = 1_024  # headers, and what Kafka writes around a record
 _LARGEST_MESSAGE = 1_000_000_000  # as far as the client goes: the topic's limit decides
-
-
-@dataclass(frozen=True)
-class OutboxRecord:
-    """One alert as it goes out: its place in the lane, the Kafka key and value, and further headers."""
-
-    outbox_seq: int
-    key: bytes
-    value: bytes
-    headers: Headers = ()
-
-
-@dataclass(frozen=True)
-class PublisherSettings:
-    """Where and under which names alerts are published.
-
-    Attributes:
-        replay: which span is sent once more, None for the agent's own lane; it is the replay header's value.
-        first: the lowest outbox_seq that leaves on this topic.
-    """
-
-    bootstrap: str
-    topic: str
-    agent: str
-    deadline_s: float = 60.0
-    replay: str | None = None
-    first: int = 0
-
-    @property
-    def transactional_id(self) -> str:
-        """Fixed id: whoever initialises it fences the previous holder."""
-        return f"flagstream-{self.agent}" + (f"-replay-{self.replay}" if self.replay else "")
-
-    @property
-    def marker_group(self) -> str:
-        """Consumer group whose committed offset on partition 0 is the marker."""
-        return f"{self.transactional_id}-marker"
-
-    @property
-    def grants(self) -> dict[int, Grant]:
-        """Which grant each refusal of the broker asks for."""
-        return to_publish(self.topic, self.agent)
-
-    @property
-    def marks(self) -> dict[str, bytes]:
-        """The headers that tell this lane's alerts from others on the topic."""
-        replay = {} if self.replay is None else {REPLAY_HEADER: self.replay.encode()}
-        return {AGENT_HEADER: self.agent.encode(), **replay}
 
 
 class Publisher:
@@ -184,7 +133,7 @@ class Publisher:
     def _send_in_parts(self, chunk: Sequence[OutboxRecord]) -> None:
         """Send what was too large as a whole: the topic's limit is for what is sent at once."""
         if len(chunk) == 1:
-            raise _too_large(chunk[0], self._settings.topic)
+            raise too_large(chunk[0], self._settings.topic)
         if not chunk:
             return
         middle = len(chunk) // 2
@@ -356,24 +305,6 @@ class Publisher:
         finally:
             self._consumer.unassign()
         raise RetryableError(f"reading {self._settings.topic}[{partition}] for the marker timed out")
-
-
-def sequence_of(message: Message, lane: PublisherSettings) -> int:
-    """Return the outbox_seq header of one of this lane's alerts, -1 for any other message."""
-    headers = dict(headers_of(message))
-    value = headers.get(SEQUENCE_HEADER)
-    marks = {name: headers[name] for name in (AGENT_HEADER, REPLAY_HEADER) if name in headers}
-    return -1 if value is None or marks != lane.marks else int(value)
-
-
-def _too_large(record: OutboxRecord, topic: str) -> ConfigurationError:
-    size = len(record.key) + len(record.value)
-    return ConfigurationError(
-        f"alert {record.outbox_seq} takes {size:,} bytes, more than the topic admits: raise its "
-        f"max.message.bytes to {size + _FRAME_BYTES} and start the agent again. alerts.max_bytes of the spec "
-        "bounds the alerts decided from then on",
-        where=f"publishing to {topic}",
-    )
 
 
 def _retrying(call: Callable[[], Result]) -> Result:

@@ -21,7 +21,8 @@ from streaming.detection.scored import ScoredBatch
 from streaming.detection.scoring import Scorer
 from streaming.events.decode import decode
 from streaming.events.record_table import record_table
-from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
+from streaming.events.simulated_json import json_keys, json_lines
+from streaming.events.simulator import Simulator, SimulatorSettings
 
 _START = datetime(2026, 3, 2, tzinfo=UTC)
 _BLOCKS, _ROWS, _DAYS = 8, 6_000, 24

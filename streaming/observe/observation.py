@@ -23,7 +23,7 @@ from streaming.batch.stream_settings import Offsets
 from streaming.delta.maintenance import at_low_priority
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.publish import Headers
+from streaming.kafka.outbox_record import Headers
 from streaming.observe.batch_metrics import count_answers, count_batch, count_spent
 from streaming.observe.bucket_work import BucketWatch, BucketWork
 from streaming.observe.drift_watch import DriftWatch

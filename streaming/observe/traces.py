@@ -41,7 +41,7 @@ from schemas.batch_key import BatchKey
 from streaming.batch.observer import BatchSeen
 from streaming.batch.steps import StepTime
 from streaming.home.trace_target import TraceTarget
-from streaming.kafka.publish import Headers
+from streaming.kafka.outbox_record import Headers
 from streaming.observe.bucket_work import BucketWork
 from streaming.observe.executor_jobs import ExecutorJob, step_of
 from streaming.observe.executor_spans import show_jobs

@@ -17,7 +17,8 @@ from streaming.arrays.arrow_arrays import id_column
 from streaming.arrays.compilation import Codes, Flags, Floats, Ints, read_only
 from streaming.arrays.cores import Cores
 from streaming.arrays.entity_index import Ids
-from streaming.profiles.decayed import EntityHalf, KnownLabels, Profiles, ProfileSnapshot, SentRows
+from streaming.profiles.decayed import Profiles
+from streaming.profiles.entity_half import EntityHalf, KnownLabels, ProfileSnapshot, SentRows
 from streaming.profiles.levels import Levels
 from streaming.profiles.profile_kernels import NEVER, Features
 

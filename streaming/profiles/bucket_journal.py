@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from streaming.profiles.bucket import BucketStep, StepOutcome
-from streaming.profiles.decayed import ProfileSnapshot
+from streaming.profiles.entity_half import ProfileSnapshot
 
 
 class BucketName(NamedTuple):

@@ -15,7 +15,8 @@ from streaming.arrays.compilation import Floats, Ints
 from streaming.arrays.entity_index import EncodedColumn, EntityIndex, Ids
 from streaming.profiles.bucket import BucketStep, SentLabels, Shown, StepOutcome, Strikes, first_rows, part_of
 from streaming.profiles.bucket_journal import BucketName, DecidedStep
-from streaming.profiles.decayed import EntityHalf, KnownLabels, Profiles, ProfileSnapshot
+from streaming.profiles.decayed import Profiles
+from streaming.profiles.entity_half import EntityHalf, KnownLabels, ProfileSnapshot
 from streaming.profiles.levels import Levels
 from streaming.profiles.profile_kernels import ENTITY_PARTS, State
 

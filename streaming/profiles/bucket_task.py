@@ -15,7 +15,7 @@ from streaming.arrays.kernel_cache import sources_digest
 from streaming.arrays.kernel_folder import keep_kernels_in, kernel_folder
 from streaming.profiles.bucket import Bucket, BucketShape, BucketStep, Shown, StepOutcome
 from streaming.profiles.bucket_journal import BucketName, DecidedStep
-from streaming.profiles.decayed import ProfileSnapshot
+from streaming.profiles.entity_half import ProfileSnapshot
 
 _LIBRARIES = ("flagstream", "numba", "numpy", "pyarrow")
 # Tasks after which everything is loaded that stays.

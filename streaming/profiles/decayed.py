@@ -14,17 +14,25 @@ whole past all rows, in `sequence` order, and reads nothing but what the entity 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from streaming.arrays.arrow_arrays import kept_ids, worth_packing
-from streaming.arrays.compilation import Codes, Flags, Floats, Ints, read_only
+from streaming.arrays.compilation import Floats, Ints, read_only
 from streaming.arrays.cores import ALL_CORES, Cores
-from streaming.arrays.entity_index import EncodedColumn, EntityIndex, Ids
-from streaming.profiles.entity_kernels import Share, fold_entities, judge, recall, shares_of
+from streaming.arrays.entity_index import EncodedColumn, EntityIndex
+from streaming.profiles.entity_half import (
+    EntityHalf,
+    KnownLabels,
+    ProfileSnapshot,
+    SentRows,
+    blank_features,
+    empty_features,
+    label_events,
+)
+from streaming.profiles.entity_kernels import Share, fold_entities, judge, shares_of
 from streaming.profiles.levels import Levels, own_levels
 from streaming.profiles.population import PopulationPass, population_of
 from streaming.profiles.population_kernels import fold_by_turns, fold_population
@@ -44,117 +52,6 @@ from streaming.profiles.profile_kernels import (
 )
 
 _DAY = 86_400.0
-
-
-@dataclass(frozen=True)
-class KnownLabels:
-    """Labels with the entity each transaction belonged to; see profile_kernels.LabelEvents for the rest.
-
-    Attributes:
-        entities: entity id of each transaction.
-    """
-
-    entities: pa.ChunkedArray
-    times: Ints
-    blames: Floats
-    firsts: Flags
-    positions: Ints
-
-    def ids(self, kind: pa.DataType) -> list[pa.Array]:
-        """Return the entity ids as chunks of an Arrow type."""
-        return list(self.entities.cast(kind).chunks)
-
-
-@dataclass(frozen=True)
-class SentRows:
-    """Which rows of a batch are at hand.
-
-    Attributes:
-        sequences: int64[n], ascending; gaps are allowed.
-        batch: how many rows the whole batch has.
-    """
-
-    sequences: Ints
-    batch: int
-
-    @classmethod
-    def all_of(cls, first_sequence: int, rows: int) -> SentRows:
-        """Return all rows of a batch that begins there."""
-        return cls(np.arange(first_sequence, first_sequence + rows), rows)
-
-
-@dataclass(frozen=True)
-class EntityHalf:
-    """What a batch shows of the entities of one kind, each by itself, and their next state.
-
-    Attributes:
-        features: of each row that was sent, in their order.
-        judged: float64[n, 1 + 2 memories], what labels say of each row's entity; see entity_kernels.judge.
-        rows: what was sent.
-        blocks: where the batch stands.
-    """
-
-    features: Features
-    judged: Floats
-    rows: Rows
-    blocks: Blocks
-    _encoded: EncodedColumn
-    _slots: Ints
-    _state: State
-    _forgotten: Ints
-    _shares: Sequence[Share]
-    _cores: Cores
-
-    @property
-    def strikes(self) -> tuple[Floats, Ints]:
-        """What each entity of `rows.codes` did strikingly, float64[m], and when, int64[m]; see State."""
-        return self._state.strikes, self._state.struck
-
-    def recall(self, nats: Floats, most: Floats) -> Floats:
-        """Return float64[n], what each row's entity did strikingly before, and remember the rows' own `nats`.
-
-        Call it once: it moves the state on; see entity_kernels.recall.
-        """
-        memory = np.empty(len(nats))
-
-        def work(share: Share) -> None:
-            recall(share.places, self.blocks, self.rows, nats, self._state, memory, most, self._forgotten)
-
-        self._cores.each(work, self._shares, len(nats))
-        return memory
-
-
-@dataclass(frozen=True)
-class ProfileSnapshot:
-    """Everything remembered about one kind at one moment; its arrays are never changed."""
-
-    ids: Ids
-    state: State
-
-
-def _empty_features(rows: int, horizons: int) -> Features:
-    return Features(
-        counts=np.empty((rows, horizons)),
-        amounts=np.empty((rows, horizons)),
-        sums=np.empty(rows),
-        squares=np.empty(rows),
-        exposures=np.empty(rows),
-        gaps=np.empty(rows),
-        late=np.empty(rows, np.bool_),
-    )
-
-
-def _blank_features(rows: int, horizons: int) -> Features:
-    """Return those of rows that name no entity."""
-    return Features(
-        counts=np.zeros((rows, horizons)),
-        amounts=np.zeros((rows, horizons)),
-        sums=np.zeros(rows),
-        squares=np.zeros(rows),
-        exposures=np.full(rows, np.nan),
-        gaps=np.full(rows, np.nan),
-        late=np.zeros(rows, np.bool_),
-    )
 
 
 class Profiles:
@@ -234,7 +131,7 @@ class Profiles:
         blocks = Blocks(first_sequence, self._block_rows, self._block_decay)
         count, codes = blocks.count(sent.batch), encoded.codes[: len(times)]
         half = EntityHalf(
-            features=_empty_features(len(times), len(self._horizons)),
+            features=empty_features(len(times), len(self._horizons)),
             judged=np.empty((len(times), 1 + 2 * len(self._memories))),
             rows=Rows(sent.sequences, codes, times, amounts, logs),
             blocks=blocks,
@@ -247,7 +144,7 @@ class Profiles:
         )
         self._fold(half, own_levels(count) if levels is None else levels)
         last = first_sequence + sent.batch - 1 if sent.batch else NEVER
-        self._judge(half, _label_events(encoded.codes[len(times) :], known), last)
+        self._judge(half, label_events(encoded.codes[len(times) :], known), last)
         return half
 
     def population_pass(
@@ -345,7 +242,7 @@ class Profiles:
         known_of_all = {name: getattr(self._state, name).copy() for name in KIND_PARTS}
         struck: dict[str, Any] = {"strikes": np.zeros(entities), "struck": np.zeros(entities, np.int64)}
         half = EntityHalf(
-            features=_blank_features(len(sequences), len(self._horizons)),
+            features=blank_features(len(sequences), len(self._horizons)),
             judged=np.zeros((len(sequences), 1 + 2 * len(self._memories))),
             rows=Rows(sequences, column.codes, *rows),
             blocks=Blocks(first_sequence, self._block_rows, self._block_decay),
@@ -364,7 +261,7 @@ class Profiles:
         nobody = np.full(0 if known is None else len(known.times), -1, np.int32)
         none = np.zeros(0, np.int64)
         rows = half.rows._replace(sequences=none, codes=read_only(nobody[:0]))
-        events = _label_events(read_only(nobody), known)
+        events = label_events(read_only(nobody), known)
         found = np.empty((0, half.judged.shape[1]))
         share = Share(none, 0, 1)
         judge(share, half.blocks, rows, events, half._state, self._memories, found, half._forgotten, last)
@@ -410,13 +307,6 @@ class Profiles:
             for name in ENTITY_PARTS:
                 getattr(larger, name)[:held] = getattr(self._state, name)
             self._state = larger
-
-
-def _label_events(codes: Codes, known: KnownLabels | None) -> LabelEvents:
-    if known is None:
-        none = np.zeros(0, np.int64)
-        return LabelEvents(codes, none, np.zeros(0), np.zeros(0, np.bool_), none)
-    return LabelEvents(codes, known.times, known.blames, known.firsts, known.positions)
 
 
 def _entities(state: State, span: slice) -> State:

@@ -18,7 +18,8 @@ from streaming.profiles.bucket import BucketShape, BucketStep, StepOutcome
 from streaming.profiles.bucket_journal import BucketJournal, BucketName
 from streaming.profiles.bucket_rows import AwayHalf, KindRows, Sharing, together
 from streaming.profiles.bucket_task import BucketAnswer, BucketOrder, Rebuilding, bucket_maker
-from streaming.profiles.decayed import Profiles, ProfileSnapshot
+from streaming.profiles.decayed import Profiles
+from streaming.profiles.entity_half import ProfileSnapshot
 from streaming.profiles.profile_kernels import NEVER
 
 # Bytes of states that are sent, or asked for, at once.

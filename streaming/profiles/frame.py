@@ -13,8 +13,8 @@ from streaming.arrays.columns import entity_ids, microseconds, numbers
 from streaming.arrays.compilation import Flags, Floats, Ints, read_only
 from streaming.profiles.block_clock import BlockClock, Ticks
 from streaming.profiles.currency_scales import InUnits
-from streaming.profiles.decayed import KnownLabels
 from streaming.profiles.directions import are_refunds, entity_of, holds_refunds
+from streaming.profiles.entity_half import KnownLabels
 from streaming.profiles.profile_kernels import log_amounts
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from streaming.batch.alerts_lane import AlertsLane, LaneChange, choose_lane, kept_lane
 from streaming.batch.outbox import Outbox
 from streaming.delta.lake import Lake
-from streaming.kafka.publish import Publisher, PublisherSettings
+from streaming.kafka.outbox_record import PublisherSettings
+from streaming.kafka.publish import Publisher
 from streaming.kafka.topic import topic_exists
 from streaming.run.surroundings import Surroundings
 

@@ -11,8 +11,8 @@ from schemas.errors import ConfigurationError, DataLossError
 from schemas.instants import utc_now
 from schemas.lake_tables import lake_schemas
 from streaming.batch.backfill_mark import unfinished_backfill
+from streaming.batch.decision import Decision
 from streaming.batch.spending import restored_budget
-from streaming.batch.store import Decision
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake import Lake, Tenure
 from streaming.delta.lake_reader import LakeReader

@@ -9,7 +9,8 @@ from streaming.batch.late_answers import LateStep
 from streaming.batch.observer import UNOBSERVED, BatchObserver
 from streaming.batch.steps import BatchStep
 from streaming.home.settings import Settings
-from streaming.kafka.publish import OutboxRecord, Publisher
+from streaming.kafka.outbox_record import OutboxRecord
+from streaming.kafka.publish import Publisher
 from streaming.profiles.entity_buckets import BucketPlace
 from streaming.service.health import Health
 from streaming.service.last_read import LastRead

@@ -7,9 +7,9 @@ from datetime import timedelta
 from schemas.durations import duration_text
 from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
-from streaming.kafka.broker import ensure_topic, require_topics, topic_retention_ms
 from streaming.kafka.grants import publishing_to
 from streaming.kafka.presence import metadata_of
+from streaming.kafka.topic_admin import ensure_topic, require_topics, topic_retention_ms
 from streaming.output.log import log
 
 

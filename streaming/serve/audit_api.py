@@ -11,8 +11,9 @@ from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from agent.audit.events import Doer
-from streaming.audit.audit_check import check_span, events_from
+from streaming.audit.audit_check import check_span
 from streaming.audit.audit_log import AuditPlaces
+from streaming.audit.audit_reading import events_from
 from streaming.serve.calls import Call, needs
 
 audit_router = APIRouter(prefix="/v1/audit", tags=["figures"])
@@ -92,7 +93,7 @@ def audit_rows_of(
     who: str | None,
     by: Doer | None,
 ) -> list[dict[str, Any]]:
-    """Return rows of the audit log in order; see streaming.audit.audit_check.events_from."""
+    """Return rows of the audit log in order; see streaming.audit.audit_reading.events_from."""
     places = AuditPlaces(call.agent.placed)
     return events_from(places, after, limit, kind, before=before, who=who, by=by)
 

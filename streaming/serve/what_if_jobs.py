@@ -13,7 +13,7 @@ from typing import Any, Literal
 from schemas.errors import ConflictError, FlagstreamError, NotFoundError
 from schemas.instants import Clock, utc_now
 from streaming.history.replay_runs import OnProgress
-from streaming.history.what_if_report import WhatIf
+from streaming.history.what_if_found import WhatIf
 from streaming.serve.problems import words_of
 
 JobState = Literal["running", "done", "failed", "stopped", "outdated"]

@@ -19,7 +19,7 @@ from streaming.definition.named_files import files_of
 from streaming.history.asking import RECORDED
 from streaming.history.replay_evidence import note_replay
 from streaming.history.replay_runs import OnProgress, ReplaySpan, run_what_if, warm_up_of
-from streaming.history.what_if_report import WhatIf
+from streaming.history.what_if_found import WhatIf
 from streaming.serve.calls import Call, needs
 from streaming.serve.spec_differences import SpecDifference, differences
 from streaming.serve.what_if_jobs import JobState, WhatIfJob, WhatIfJobs

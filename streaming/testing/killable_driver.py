@@ -17,7 +17,7 @@ from streaming.batch.late_answers import LateStep
 from streaming.batch.steps import BatchStep
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.publish import OutboxRecord
+from streaming.kafka.outbox_record import OutboxRecord
 from streaming.output.terminal import say_line
 from streaming.run.driver import PATIENCE_SECONDS, drive
 from streaming.run.surroundings import Hooks

@@ -18,7 +18,7 @@ from schemas.spec import AgentSpec
 from schemas.tables import HEADERS, UTC_MICROS
 from streaming.delta.lake_reader import LakeReader
 from streaming.home.placed_agent import PlacedAgent
-from streaming.kafka.publish import OutboxRecord
+from streaming.kafka.outbox_record import OutboxRecord
 from streaming.labels.book import LabelBook
 from streaming.run import alerts_end, opening
 from streaming.run.observer import UNOBSERVED_RUN, RunObserver

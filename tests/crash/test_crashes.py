@@ -13,14 +13,14 @@ import pytest
 
 from schemas.errors import FencedError
 from schemas.spec import load_spec
-from streaming.audit.audit_check import newest_events
 from streaming.audit.audit_log import AuditPlaces
+from streaming.audit.audit_reading import newest_events
 from streaming.batch.late_answers import LateStep
 from streaming.batch.steps import BatchStep
 from streaming.history.reconcile import reconcile
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.run.status import read_status
 from streaming.testing import scripted_llm as scripted
 from streaming.testing.drivers import DRIVER_SECONDS, Drivers, wait_until

@@ -18,7 +18,7 @@ from streaming.delta.lake_reader import AgentLake
 from streaming.history.reconcile import reconcile
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.quarantine.choosing import RecordFilter
 from streaming.quarantine.inspection import Quarantine
 from streaming.testing.drivers import Drivers

@@ -13,7 +13,8 @@ from agent.model.processes import Service, free_port
 from schemas.errors import ConfigurationError
 from schemas.subscription import Subscription
 from streaming.home.settings import Settings
-from streaming.kafka.broker import EmbeddedBroker, ensure_topic, require_topics, topic_retention_ms
+from streaming.kafka.broker import EmbeddedBroker
+from streaming.kafka.topic_admin import ensure_topic, require_topics, topic_retention_ms
 
 
 def test_commands_started_together_share_one_broker(settings: Settings) -> None:

@@ -30,8 +30,8 @@ from streaming.cli.root import main
 from streaming.home.brokers import connection
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.run.opening import open_agent
 from streaming.testing.drivers import Child
 from streaming.testing.streams import Stream, published, write_spec

@@ -21,8 +21,9 @@ from streaming.delta.whole_tables import read_stored
 from streaming.home.brokers import connection
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
-from streaming.kafka.publish import OutboxRecord, Publisher, PublisherSettings
+from streaming.kafka.outbox_record import OutboxRecord, PublisherSettings
+from streaming.kafka.publish import Publisher
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.testing.small_lake import BUSY_ALERTS, build_lake, spec_of
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,9 +17,9 @@ from streaming.events.decode import decode
 from streaming.home.brokers import connection
 from streaming.home.settings import Settings
 from streaming.kafka import shading, source
-from streaming.kafka.broker import ensure_topic
 from streaming.kafka.intake import Intake
 from streaming.kafka.source import options_in, reader_options
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.testing.streams import Stream
 from tests.integration.test_main_job import new_job
 

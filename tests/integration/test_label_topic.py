@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 
 from schemas.errors import DataLossError
 from streaming.home.brokers import connection
-from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.labels.book import LabelBook
 from streaming.labels.label_topic import LabelTopic, PolledLabels
 from streaming.labels.recorded import Recorded

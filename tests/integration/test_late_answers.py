@@ -18,7 +18,7 @@ from streaming.batch.runner import StreamRunner
 from streaming.history.replay_runs import ReplaySpan, run_what_if, send_again
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.publish import OutboxRecord
+from streaming.kafka.outbox_record import OutboxRecord
 from streaming.run.opening import open_agent
 from streaming.run.status import Status, read_status
 from streaming.run.surroundings import Hooks

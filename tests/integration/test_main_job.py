@@ -34,8 +34,9 @@ from schemas.contract import CONTRACTS, load_contract
 from schemas.errors import ConfigurationError, DataLossError
 from schemas.lake_tables import lake_schemas
 from schemas.spec import AgentSpec, load_spec
-from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces
+from streaming.audit.audit_reading import newest_events
 from streaming.batch.deciders import in_share
 from streaming.batch.engine import Engine
 from streaming.batch.runner import StreamRunner
@@ -56,8 +57,8 @@ from streaming.history.snapshot_copy import create_snapshot
 from streaming.home.brokers import connection
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
 from streaming.kafka.topic import committed_messages
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.labels.entity_labels import entity_labels_schema
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status

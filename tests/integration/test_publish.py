@@ -15,16 +15,16 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from schemas.errors import ConfigurationError, DataLossError, FencedError
 from streaming.home.brokers import connection
-from streaming.kafka.broker import ensure_topic
-from streaming.kafka.publish import (
+from streaming.kafka.outbox_record import (
     AGENT_HEADER,
     SEQUENCE_HEADER,
     OutboxRecord,
-    Publisher,
     PublisherSettings,
     sequence_of,
 )
+from streaming.kafka.publish import Publisher
 from streaming.kafka.topic import committed_messages
+from streaming.kafka.topic_admin import ensure_topic
 
 CALL_SECONDS = 30.0
 

@@ -30,8 +30,9 @@ from schemas.policy import load_policy
 from schemas.rules import SEVERITIES, Rule
 from streaming.home.brokers import connection
 from streaming.home.settings import Settings
-from streaming.kafka.broker import EmbeddedBroker, ensure_topic
+from streaming.kafka.broker import EmbeddedBroker
 from streaming.kafka.topic import committed_messages
+from streaming.kafka.topic_admin import ensure_topic
 from tests.noted_ledger import NotedLedger
 
 DEADLINE = timedelta(seconds=60)

@@ -17,7 +17,7 @@ import pytest
 
 from schemas.spec import load_spec
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.setup.downloads import fetch_jars, jar_paths
 from streaming.testing.streams import Stream, write_spec
 

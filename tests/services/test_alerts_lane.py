@@ -15,7 +15,7 @@ from streaming.history.reconcile import Reconciliation, reconcile
 from streaming.home.brokers import connection
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.run import opening
 from streaming.testing.live_lake import TOPIC, agent, events, records
 from streaming.testing.streams import published, stored

@@ -17,7 +17,8 @@ from schemas.errors import ConfigurationError, MachineError
 from schemas.spec import load_spec
 from streaming.home.brokers import connection
 from streaming.home.settings import Settings
-from streaming.kafka.broker import bootstrap_for, ensure_topic
+from streaming.kafka.broker import bootstrap_for
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.testing.drivers import Drivers, wait_until
 from streaming.testing.live_lake import TOPIC
 from streaming.testing.spark_cluster import SparkCluster, spark_cluster

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.testing.drivers import Child, wait_until
 from streaming.testing.spark_cluster import spark_cluster
 from streaming.testing.streams import Stream, write_spec

@@ -18,7 +18,7 @@ from streaming.delta.stored import open_version
 from streaming.delta.whole_tables import read_stored
 from streaming.home.brokers import connection
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.testing.drivers import Drivers, wait_until
 from streaming.testing.streams import stored, write_spec
 

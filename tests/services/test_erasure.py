@@ -25,8 +25,9 @@ from schemas.errors import ConfigurationError
 from schemas.lake_tables import Table
 from schemas.spec import AgentSpec
 from schemas.tables import LEDGER
-from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces
+from streaming.audit.audit_reading import newest_events
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.erasure_plan import Erasable
 from streaming.delta.lake_reader import LakeReader

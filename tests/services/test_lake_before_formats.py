@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces
+from streaming.audit.audit_reading import newest_events
 from streaming.delta.whole_tables import read_stored
 from streaming.history.replay_runs import ReplaySpan
 from streaming.home.placed_agent import PlacedAgent

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from schemas.tables import UTC_MICROS
 from streaming.batch.closed_batches import unbalanced
+from streaming.batch.decision import Origin
 from streaming.batch.pipeline import Pipeline
-from streaming.batch.store import Origin
 from streaming.delta.lake_table import LakeTable
 from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.spec import load_spec
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.testing.drivers import Drivers
 from streaming.testing.streams import Stream, stored, write_spec
 

@@ -26,8 +26,8 @@ from streaming.events.decode import decode
 from streaming.events.protobuf_schema import message_by_name
 from streaming.events.record_table import record_table
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
 from streaming.kafka.schema_registry import SchemaRegistry
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.run.status import read_status
 from streaming.service.health import Condition, read_health
 from streaming.testing.drivers import DRIVER_SECONDS, Drivers, wait_until

@@ -10,9 +10,10 @@ import pytest
 
 from agent.model.local_llm import LocalLlm
 from streaming.home.settings import Settings
-from streaming.kafka.broker import EmbeddedBroker, ensure_topic
+from streaming.kafka.broker import EmbeddedBroker
 from streaming.kafka.presence import broker_away
 from streaming.kafka.topic import topic_exists
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.testing.live_lake import agent
 from streaming.versions.clients import Clients
 

@@ -21,8 +21,8 @@ from schemas.spec import load_spec
 from streaming.delta.maintenance import tables_below
 from streaming.delta.whole_tables import read_stored
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
 from streaming.kafka.grants import Grant, grants_of
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.store.place import Place
 from streaming.testing.drivers import Child
 from streaming.testing.streams import Stream, stored, write_spec

@@ -20,11 +20,12 @@ from streaming.history.reconcile import reconcile
 from streaming.home.brokers import Brokers
 from streaming.home.client_properties import load_properties
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
 from streaming.kafka.grants import grants_of
+from streaming.kafka.outbox_record import PublisherSettings
 from streaming.kafka.presence import metadata_of
-from streaming.kafka.publish import Publisher, PublisherSettings
+from streaming.kafka.publish import Publisher
 from streaming.kafka.topic import committed_messages
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.kafka.topic_facts import TopicFacts
 from streaming.testing.drivers import Drivers
 from streaming.testing.killable_driver import MID_PUBLISH

@@ -20,7 +20,7 @@ from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.home.brokers import connection
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.kafka.topic_facts import TopicFacts
 from streaming.run.input_now import read_input
 from streaming.run.opening import open_agent

@@ -25,7 +25,7 @@ from schemas.spec import load_spec
 from streaming.history.replay_runs import ReplaySpan, run_replay
 from streaming.home.brokers import connection
 from streaming.home.placed_agent import PlacedAgent
-from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.testing.drivers import Child, wait_until
 from streaming.testing.spark_cluster import SparkCluster, spark_cluster
 from streaming.testing.streams import Stream, versions

@@ -10,7 +10,7 @@ import pytest
 from schemas.spec import load_spec
 from streaming.batch.steps import BatchStep
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.service.health import Condition, read_health
 from streaming.testing.drivers import DRIVER_SECONDS, wait_until
 from streaming.testing.killable_driver import MID_PUBLISH

@@ -19,7 +19,7 @@ from streaming.delta.lake_reader import AgentLake
 from streaming.home.brokers import connection
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.broker import ensure_topic
+from streaming.kafka.topic_admin import ensure_topic
 from streaming.kafka.topic_facts import TopicFacts
 from streaming.run.opening import open_agent
 from streaming.run.status import read_status

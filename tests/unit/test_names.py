@@ -69,7 +69,7 @@ KEPT = {
     "agent/prompts/triage/cases.yaml": ["verdicts"],
     "docs/reference.md": ["`--verdicts`"],
     "streaming/cli/learning.py": ['"--verdicts"'],
-    "streaming/detection/checkpoints.py": ['"verdicts"'],
+    "streaming/detection/checkpoint_files.py": ['"verdicts"'],
     "streaming/detection/reasons.py": ["verdicts on this"],
     "streaming/labels/recorded.py": ['"no verdict"'],
     "streaming/learning/training.py": ['"verdicts"'],

@@ -24,9 +24,10 @@ from schemas.errors import ConfigurationError, DataLossError
 from schemas.loading import parse_document
 from schemas.spec import AgentSpec
 from streaming.audit import audit_check
-from streaming.audit.audit_check import check_audit, check_span, events_from, newest_events
+from streaming.audit.audit_check import check_audit, check_span
 from streaming.audit.audit_guard import Anchor, AnchorFile
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.audit.audit_reading import events_from, newest_events
 from streaming.delta.maintenance import MaintenanceLimits, maintain
 from streaming.delta.stored import StoredTable
 from streaming.delta.whole_tables import read_stored

@@ -21,7 +21,7 @@ from streaming.delta.lake_reader import LakeReader
 from streaming.delta.lake_table import LakeTable, Stamp
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.publish import OutboxRecord, PublisherSettings
+from streaming.kafka.outbox_record import OutboxRecord, PublisherSettings
 from streaming.run import alerts_end, opening
 from streaming.run.surroundings import Hooks
 from streaming.store.place import Place

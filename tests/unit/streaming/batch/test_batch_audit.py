@@ -14,11 +14,12 @@ from agent.triage.triage import TriageResult
 from schemas.contract import load_contract
 from schemas.lake_tables import lake_schemas
 from schemas.tables import BATCHES
-from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.audit.audit_reading import newest_events
 from streaming.batch.alerting import Alerted, Asked
 from streaming.batch.batch_audit import BatchAudit
-from streaming.batch.store import Decision
+from streaming.batch.decision import Decision
 from streaming.delta.lake import Lake
 from streaming.delta.lake_table import Stamp
 from streaming.delta.ledger import LakeLedger

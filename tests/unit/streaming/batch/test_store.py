@@ -26,7 +26,8 @@ from schemas.tables import (
     UTC_MICROS,
     transactions_schema,
 )
-from streaming.batch.store import CurrentBatch, Decision, store
+from streaming.batch.decision import CurrentBatch, Decision
+from streaming.batch.store import store
 from streaming.delta.lake import Lake
 from streaming.delta.lake_table import Stamp
 from streaming.events.filtered import NOTHING_FILTERED

@@ -12,7 +12,7 @@ import pytest
 from schemas.errors import DataLossError
 from schemas.subscription import Subscription
 from streaming.batch import stream_topics
-from streaming.batch.store import Origin
+from streaming.batch.decision import Origin
 from streaming.batch.stream_settings import Offsets, StreamSettings, is_settled
 from streaming.batch.stream_topics import StreamTopics
 from streaming.kafka.topic_facts import TopicState

@@ -14,8 +14,9 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from schemas.contract import load_contract
-from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces
+from streaming.audit.audit_reading import newest_events
 from streaming.cli.root import app
 from streaming.commands.quarantine_view import show_waiting
 from streaming.history import reconcile as reconciling

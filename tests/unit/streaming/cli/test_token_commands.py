@@ -12,8 +12,8 @@ from deltalake.exceptions import DeltaError
 from typer.testing import CliRunner
 
 from schemas.errors import ConfigurationError, NotFoundError, StoreError
-from streaming.audit.audit_check import newest_events
 from streaming.audit.audit_log import AuditPlaces
+from streaming.audit.audit_reading import newest_events
 from streaming.cli.root import app
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings

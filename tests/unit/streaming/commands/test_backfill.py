@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec
-from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces
+from streaming.audit.audit_reading import newest_events
 from streaming.cli.root import app, main
 from streaming.commands.backfill import load, load_history, run_backfill, source_to_load
 from streaming.definition.agent_definition import AgentDefinition

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from schemas.alert import ALERT_VERSION
 from schemas.errors import ConfigurationError
 from streaming.consume.received import PassedRecord, Received, received_of
-from streaming.kafka.publish import AGENT_HEADER
+from streaming.kafka.outbox_record import AGENT_HEADER
 
 
 class Record:

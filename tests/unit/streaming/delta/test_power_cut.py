@@ -27,7 +27,7 @@ from streaming.delta.table_versions import newest_version, open_for_reading
 from streaming.delta.whole_tables import read_stored
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.publish import OutboxRecord
+from streaming.kafka.outbox_record import OutboxRecord
 from streaming.run import alerts_end, opening
 from streaming.run.surroundings import Hooks
 from streaming.store.place import Place

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from schemas.alert import ALERTS
 from schemas.contract import EventContract
-from streaming.detection.checkpoints import ScorerSnapshot
+from streaming.detection.checkpoint_files import ScorerSnapshot
 from streaming.detection.detectors import COUNTERPARTIES
 from streaming.erasure.naming import Naming, Subject
 from streaming.erasure.records import RecordSearch

@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 
 from schemas.contract import load_contract
 from schemas.errors import ConfigurationError
-from streaming.events.simulator import (
-    FRAUD_TYPES,
-    SimulatedBlock,
-    Simulator,
-    SimulatorSettings,
-    json_keys,
-    json_lines,
-    rhythm_times,
-)
+from streaming.events.simulated_json import json_keys, json_lines
+from streaming.events.simulator import FRAUD_TYPES, SimulatedBlock, Simulator, SimulatorSettings, rhythm_times
 
 START = datetime(2025, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -29,7 +29,8 @@ from schemas.tables import HEADERS, UTC_MICROS
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.lake_reader import AgentLake
 from streaming.delta.whole_tables import read_stored
-from streaming.events.simulator import Simulator, SimulatorSettings, json_keys, json_lines
+from streaming.events.simulated_json import json_keys, json_lines
+from streaming.events.simulator import Simulator, SimulatorSettings
 from streaming.files.event_files import open_events
 from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan, run_what_if

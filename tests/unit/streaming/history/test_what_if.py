@@ -20,8 +20,8 @@ from deltalake import DeltaTable
 from agent.triage.triage import Quote
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec
-from streaming.audit.audit_check import newest_events
 from streaming.audit.audit_log import AuditPlaces
+from streaming.audit.audit_reading import newest_events
 from streaming.cli.root import main
 from streaming.commands.what_if_page import page
 from streaming.commands.what_if_view import show_what_if
@@ -29,7 +29,7 @@ from streaming.delta.whole_tables import read_stored
 from streaming.history import replay, what_if_report
 from streaming.history.asking import Asking
 from streaming.history.replay_runs import ReplaySpan, run_what_if
-from streaming.history.what_if_report import NO_ALERT, Changes, WhatIf
+from streaming.history.what_if_found import NO_ALERT, Changes, WhatIf
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.labels.judged_rows import JudgedRows, card_precision_at_k

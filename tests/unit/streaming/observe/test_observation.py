@@ -27,9 +27,9 @@ from schemas.batch_key import BatchKey
 from schemas.errors import DataLossError
 from schemas.spec import AgentSpec
 from streaming.audit import audit_lines
-from streaming.audit.audit_check import newest_events
 from streaming.audit.audit_lines import log_events
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.audit.audit_reading import newest_events
 from streaming.batch.observer import BatchSeen
 from streaming.batch.steps import BatchStep
 from streaming.delta.lake_reader import LakeReader

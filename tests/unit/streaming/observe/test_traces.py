@@ -22,7 +22,7 @@ from streaming.batch.steps import BatchStep
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.home.trace_target import TraceTarget, trace_target
-from streaming.kafka.publish import OutboxRecord
+from streaming.kafka.outbox_record import OutboxRecord
 from streaming.observe import traces as module
 from streaming.observe.observation import Observation, tracing
 from streaming.observe.watching import watching_run

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from streaming.profiles.decayed import ProfileSnapshot
+from streaming.profiles.entity_half import ProfileSnapshot
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from streaming.arrays.cores import Cores
 from streaming.detection.scoring import Scorer
 from streaming.profiles import bucket_task
 from streaming.profiles.bucket_task import BucketAnswer, BucketOrder, HeldBuckets, bucket_maker
-from streaming.profiles.decayed import ProfileSnapshot
 from streaming.profiles.entity_buckets import BucketPlace, in_portions
+from streaming.profiles.entity_half import ProfileSnapshot
 from streaming.profiles.entity_kernels import fold_entities, judge, recall
 from streaming.profiles.profile_kernels import KIND_PARTS, NEVER, gather, scatter
 from tests.unit.busy_streams import ENTITIES, busy_labels, busy_rows, busy_spec, scored_bits

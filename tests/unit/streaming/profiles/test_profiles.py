@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming.arrays.compilation import read_only
-from streaming.profiles.decayed import EntityHalf, Profiles
+from streaming.profiles.decayed import Profiles
+from streaming.profiles.entity_half import EntityHalf
 from streaming.profiles.population import PopulationPass
 from streaming.profiles.profile_kernels import log_amounts
 from tests.unit.streaming.profiles.one_profile import profile_of

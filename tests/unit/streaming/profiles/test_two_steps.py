@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from streaming.arrays.compilation import read_only
 from streaming.arrays.cores import Cores
-from streaming.profiles.decayed import KnownLabels, Profiles, SentRows
+from streaming.profiles.decayed import Profiles
+from streaming.profiles.entity_half import KnownLabels, SentRows
 from streaming.profiles.entity_kernels import shares_of
 from streaming.profiles.levels import Levels
 from streaming.profiles.profile_kernels import NEVER, Features, log_amounts

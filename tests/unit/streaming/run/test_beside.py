@@ -19,7 +19,7 @@ from streaming.delta.whole_tables import read_stored
 from streaming.detection import checkpoints
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.publish import OutboxRecord
+from streaming.kafka.outbox_record import OutboxRecord
 from streaming.run import alerts_end, opening
 from streaming.run.opening import Agent
 from streaming.service import worker

@@ -13,7 +13,7 @@ from streaming.delta.lake import Lake, Tenure
 from streaming.delta.lake_table import LakeTable
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.kafka.publish import OutboxRecord
+from streaming.kafka.outbox_record import OutboxRecord
 from streaming.run import alerts_end
 from streaming.run.opening import open_agent
 from streaming.store.place import Place

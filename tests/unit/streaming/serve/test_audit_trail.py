@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from agent.audit.events import AuditEvent, AuditLog
 from schemas.errors import StoreError
-from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.audit.audit_reading import newest_events
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve.audit_trail import AuditTrail

@@ -14,11 +14,12 @@ import pytest
 
 from schemas.errors import ConfigurationError, StoreError
 from schemas.spec import AgentSpec
-from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces
+from streaming.audit.audit_reading import newest_events
 from streaming.history.cost import booked
 from streaming.history.replay_runs import ReplaySpan, run_what_if
-from streaming.history.what_if_report import WhatIf
+from streaming.history.what_if_found import WhatIf
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.serve.what_if_jobs import WhatIfJobs

@@ -15,8 +15,9 @@ import yaml
 
 from schemas.errors import ConfigurationError
 from schemas.spec import AgentSpec, load_spec
-from streaming.audit.audit_check import check_audit, newest_events
+from streaming.audit.audit_check import check_audit
 from streaming.audit.audit_log import AuditPlaces, LakeAudit
+from streaming.audit.audit_reading import newest_events
 from streaming.cli.root import main
 from streaming.commands.run import _compare_with_registry
 from streaming.home.placed_agent import PlacedAgent
