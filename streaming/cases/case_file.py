@@ -11,9 +11,9 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,6 @@ import pyarrow.compute as pc
 
 from schemas.alert import ALERTS
 from schemas.alert_documents import alert_documents
-from schemas.errors import ConfigurationError
 from schemas.lake_tables import Table
 from schemas.tables import CASE_EVENTS
 from streaming.cases.actions import NoSuchCaseError
@@ -33,29 +32,9 @@ from streaming.delta.lake_reader import LakeReader
 
 FORMAT = "flagstream case 1"
 PARTS = ("case", "timeline", "attachments", "alerts", "transactions", "pins", "labels")
-_NUMBERS: Mapping[Table, str] = {"case_events": "number", "alerts": "outbox_seq", "labels": "label_sequence"}
+NUMBERS: Mapping[Table, str] = {"case_events": "number", "alerts": "outbox_seq", "labels": "label_sequence"}
 _MERGE, _BATCH = ["event", "case_id", "other"], ["query_id", "batch_id"]
 _PINS = [*_BATCH, "first_sequence", "next_sequence", "closed_at", "pins"]
-State = Literal["same", "changed in the file", "differs from the lake"]
-
-
-@dataclass(frozen=True)
-class PartCheck:
-    """What a check of one part has found.
-
-    Attributes:
-        items: how many the file has.
-        gone: how many of them the lake does not have as they stand in the file.
-        further: how many the lake has up to there that the file does not.
-        later: how many it has that lie beyond what the file says it was read up to.
-    """
-
-    part: str
-    state: State
-    items: int
-    gone: int = 0
-    further: int = 0
-    later: int = 0
 
 
 @dataclass(frozen=True)
@@ -170,11 +149,11 @@ class CaseReader:
 
     def ends(self) -> dict[str, int]:
         """Return the first number of each table that nothing has yet."""
-        return {name: self._next(name) for name in _NUMBERS}
+        return {name: self._next(name) for name in NUMBERS}
 
     def _next(self, name: Table) -> int:
         found = self.reader.table(name)
-        return 0 if found is None else found.next_number(_NUMBERS[name])
+        return 0 if found is None else found.next_number(NUMBERS[name])
 
     def _events(self, case_id: str) -> pa.Table:
         merges = self.reader.frame("case_events", _MERGE, pc.field("event") == "merged")
@@ -208,64 +187,9 @@ class CaseReader:
         return self.reader.rows("labels", columns, own).sort_by("label_sequence")
 
 
-def check_case_file(document: Mapping[str, Any], reader: CaseReader) -> list[PartCheck]:
-    """Check a file against itself and against the lake.
-
-    Args:
-        document: as it was read; see CaseReader.document.
-
-    Raises:
-        ConfigurationError: it is no file of a case of this agent.
-    """
-    upto = _checked(document, reader.agent)
-    head = {name: document[name] for name in ("format", "agent", "case_id", "upto", "digests")}
-    if digest_of(head) != document["digest"]:
-        return [PartCheck(name, "changed in the file", len(document[name])) for name in PARTS]
-    rows = reader.read(document["case_id"])
-    lake, now = (_parts(rows, numbers) for numbers in (upto, reader.ends()))
-    return [
-        replace(_compared(name, document, lake[name]), later=len(_texts(now[name]) - _texts(lake[name])))
-        for name in PARTS
-    ]
-
-
-def _parts(rows: CaseRows, upto: Mapping[str, int]) -> dict[str, list[Any]]:
-    try:
-        return rows.parts(upto)
-    except NoSuchCaseError:
-        return {name: [] for name in PARTS}
-
-
-def _texts(items: Sequence[Any]) -> set[str]:
-    return {_written(each) for each in items}
-
-
 def digest_of(content: object) -> str:
     """Return the SHA-256, hex, of JSON with sorted keys and without spaces."""
-    return hashlib.sha256(_written(content).encode()).hexdigest()
-
-
-def _checked(document: Mapping[str, Any], agent: str) -> dict[str, int]:
-    lists = all(isinstance(document.get(name), list) for name in PARTS)
-    upto, digests = document.get("upto"), document.get("digests")
-    numbers = isinstance(upto, dict) and all(isinstance(upto.get(name), int) for name in _NUMBERS)
-    named = isinstance(digests, dict) and set(digests) == set(PARTS)
-    texts = isinstance(document.get("case_id"), str) and isinstance(document.get("digest"), str)
-    if document.get("format") != FORMAT or not (lists and numbers and named and texts):
-        raise ConfigurationError(f"expected a file of the format {FORMAT!r}, as `case export` writes it")
-    if document.get("agent") != agent:
-        raise ConfigurationError(f"the case is one of another agent than {agent}")
-    return cast("dict[str, int]", upto)
-
-
-def _compared(name: str, document: Mapping[str, Any], lake: Sequence[Any]) -> PartCheck:
-    items = document[name]
-    if digest_of(items) != document["digests"][name]:
-        return PartCheck(name, "changed in the file", len(items))
-    if digest_of(lake) == document["digests"][name]:
-        return PartCheck(name, "same", len(items))
-    given, held = _texts(items), _texts(lake)
-    return PartCheck(name, "differs from the lake", len(items), len(given - held), len(held - given))
+    return hashlib.sha256(written(content).encode()).hexdigest()
 
 
 def _attached(events: pa.Table) -> pa.Table:
@@ -286,7 +210,8 @@ def _numbers(values: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.int64]:
     return cast("npt.NDArray[np.int64]", pc.unique(values).sort().to_numpy(zero_copy_only=False))
 
 
-def _written(content: object) -> str:
+def written(content: object) -> str:
+    """Return JSON with sorted keys and without spaces."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 

@@ -13,7 +13,8 @@ from streaming.audit.access import record_done_each, record_read
 from streaming.audit.case_notes import notes_of
 from streaming.cases.actions import MOST_BYTES
 from streaming.cases.book import CaseBook
-from streaming.cases.case_file import PARTS, CaseReader, check_case_file
+from streaming.cases.case_check import check_case_file
+from streaming.cases.case_file import PARTS, CaseReader
 from streaming.cases.choosing import CaseFilter, CaseState
 from streaming.cases.orders import Order
 from streaming.commands.cases_view import show_cases, show_checks, show_one

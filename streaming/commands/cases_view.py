@@ -10,7 +10,7 @@ import polars as pl
 
 from schemas.counts import count_of
 from streaming.cases.book import CasePage
-from streaming.cases.case_file import PartCheck
+from streaming.cases.case_check import PartCheck
 from streaming.cases.choosing import CaseState
 from streaming.output.tables import show_block, show_table, show_text
 from streaming.output.terminal import Terminal

@@ -17,7 +17,8 @@ from streaming.commands.fixture_lake import Fixture, build_fixture
 from streaming.commands.replay import within_tolerance
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.decided import DecidedHistory
-from streaming.history.replay import ExactReplay, Replayer
+from streaming.history.replay import Replayer
+from streaming.history.replayed import ExactReplay
 from streaming.history.what_if import what_if
 from streaming.history.what_if_found import WhatIf
 from streaming.home.placed_agent import PlacedAgent

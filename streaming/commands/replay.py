@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from schemas.counts import count_of
 from schemas.spec import AgentSpec
 from streaming.audit.access import record_read
-from streaming.history.replay import ExactReplay
 from streaming.history.replay_runs import OnProgress, ReplaySpan, run_replay
+from streaming.history.replayed import ExactReplay
 from streaming.history.tolerance import Tolerated
 from streaming.home.placed_agent import PlacedAgent
 from streaming.output.tables import show_table, show_text

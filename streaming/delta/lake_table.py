@@ -15,7 +15,6 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from schemas.errors import (
-    ConfigurationError,
     DataLossError,
     FencedError,
     FlagstreamError,
@@ -24,12 +23,12 @@ from schemas.errors import (
 from streaming.delta.commits import MARK_KEY, RefusedError, has_landed, new_mark
 from streaming.delta.durable import sync
 from streaming.delta.faults import table_faults
-from streaming.delta.formats import FORMAT, FORMAT_KEY
 from streaming.delta.log_mirror import LogMirror
 from streaming.delta.log_tail import TRANSACTIONS_KEY
 from streaming.delta.maintenance import MaintenanceLimits, maintain
 from streaming.delta.staged import StagedCommits
 from streaming.delta.stored import METADATA_KEY, RECENT_COMMITS, StoredTable
+from streaming.delta.table_schema import check_columns, create_table, former_columns, missing_columns
 from streaming.delta.table_versions import newest_version
 from streaming.store.place import Place
 
@@ -83,16 +82,16 @@ class LakeTable(StoredTable):
         self._fence_id, self._epoch, self._commits, self._synced = fence_id, 0, 0, synced
         self._staged: StagedCommits | None = None
         self._add_missing(schema.names if evolves else later)
-        self._former = self._former_columns() if evolves else []
+        self._former = former_columns(self._found(), self.schema) if evolves else []
         self.schema = pa.schema([*schema, *self._former])
         # Late answers are committed beside batches, which open the tables anew meanwhile.
         self._writing = threading.RLock()
-        self._check_schema()
+        check_columns(self._found(), self.schema, self.place)
 
     def _open_or_create(self, schema: pa.Schema, retention: timedelta) -> DeltaTable:
         with suppress(TableNotFoundError):
             return self._newest()
-        _create(self.place, schema, retention)
+        create_table(self.place, schema, retention)
         return self._newest()
 
     @property
@@ -276,65 +275,13 @@ class LakeTable(StoredTable):
         return kind(f"{self.place.name}: {fault}")
 
     def _add_missing(self, later: Collection[str]) -> None:
-        known = pa.schema(self._table.schema()).names
-        missing = [field for field in self.schema if field.name in later and field.name not in known]
-        spelt = {name.lower(): name for name in known}
-        for name in (field.name for field in missing):
-            if name.lower() in spelt:
-                stored = spelt[name.lower()]
-                problem = f"column {name!r} is {stored!r} there: names of columns differ in more than case"
-                raise ConfigurationError(problem, where=str(self.place))
+        missing = missing_columns(self._found(), self.schema, later, self.place)
         if missing:
             newest_version(self.place).alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
             self._reopen()
 
-    def _former_columns(self) -> list[pa.Field]:
-        """Return the columns that the contract does not have any more."""
-        known = pa.schema(self._table.schema().to_arrow())
-        former = [field for field in known if field.name not in self.schema.names and field.nullable]
-        return [pa.field(each.name, _plain(each.type)) for each in former]
-
-    def _check_schema(self) -> None:
-        found = pa.schema(self._table.schema().to_arrow())
-        have = {field.name: _plain(field.type) for field in found}
-        want = {field.name: _plain(field.type) for field in self.schema}
-        changed = sorted(name for name in have.keys() & want.keys() if have[name] != want[name])
-        if changed:
-            name = changed[0]
-            raise ConfigurationError(
-                f"column {name!r} holds {have[name]} there and would hold {want[name]}: stored columns never "
-                "change; give it another name in the contract, and both are kept",
-                where=str(self.place),
-            )
-        if have != want:
-            differing = sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))
-            raise ConfigurationError(
-                f"the table exists with other columns ({', '.join(differing)}); "
-                "give the agent a new name or other table names to start afresh",
-                where=str(self.place),
-            )
-
-
-def _create(place: Place, schema: pa.Schema, retention: timedelta) -> None:
-    """Create a table unless somebody else just has."""
-    if place.is_local:
-        place.parent.path.mkdir(parents=True, exist_ok=True)
-    kept = f"interval {int(retention.total_seconds())} seconds"
-    DeltaTable.create(
-        place.uri,
-        schema=schema,
-        mode="ignore",
-        storage_options=place.storage_options,
-        configuration={
-            "delta.logRetentionDuration": kept,
-            "delta.deletedFileRetentionDuration": kept,
-            "delta.appendOnly": "true",
-            # By default only the first 32 columns have statistics, which reads choose files by.
-            "delta.dataSkippingNumIndexedCols": "-1",
-            FORMAT_KEY: str(FORMAT),
-        },
-        raise_if_key_not_exists=False,
-    )
+    def _found(self) -> pa.Schema:
+        return pa.schema(self._table.schema().to_arrow())
 
 
 def _properties(
@@ -345,7 +292,3 @@ def _properties(
         custom[METADATA_KEY] = json.dumps(metadata, sort_keys=True)
     written = [Transaction(app_id, version) for app_id, version in transactions.items()]
     return CommitProperties(custom_metadata=custom, app_transactions=written)
-
-
-def _plain(kind: pa.DataType) -> str:
-    return str(kind).replace("large_", "").replace("_view", "").replace("element", "item")

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from streaming.history.replay import Slice
+from streaming.history.replayed import Slice
 
 WhyMissed = Literal["learning", "below_threshold"]
 

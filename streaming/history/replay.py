@@ -4,103 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
-from math import inf
-from typing import Any
+from datetime import timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.triage.triage import TriageResult
 from schemas.alert_size import fitted
 from schemas.contract import EventContract
 from schemas.errors import ConfigurationError
 from schemas.instants import MICRO
 from schemas.spec import AgentSpec
 from streaming.arrays.fingerprint import machine_fingerprint
-from streaming.batch.deciders import Canary, Decided, Deciders
+from streaming.batch.deciders import Canary, Deciders
 from streaming.batch.engine import Engine
-from streaming.batch.flagging import Flagged, Refuses
+from streaming.batch.flagging import Refuses
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.pins import CANARY, pinned_contract, pinned_specs, pins_by_engine
 from streaming.delta.stored import StoredTable
 from streaming.detection import checkpoints
 from streaming.history.comparison import Difference, differences_between, differences_of_late
 from streaming.history.decided import DecidedHistory
+from streaming.history.replayed import REPLAY_MARKS, ExactReplay, Slice
 from streaming.history.spans import PinnedSpan, Span, raised_in, within
-from streaming.history.tolerance import SCORES_WITHIN, LastBits, Leeway, Tolerated
+from streaming.history.tolerance import LastBits, Leeway, Tolerated
 from streaming.home.settings import Settings
 from streaming.labels.book import LabelBook
 from streaming.labels.entity_labels import EntityLabels, at_positions
 
 SLICE_ROWS = 100_000
 _SLICES_AT_ONCE = 10
-_MARKS = {"query_id": "replay", "batch_id": 0, "created_at": datetime(1970, 1, 1, tzinfo=UTC)}
 
 Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class ExactReplay:
-    """What an exact replay found.
-
-    Attributes:
-        rows: transactions decided anew.
-        backfilled: transactions passed over, since nobody was to be alerted to them.
-        reads_newest: see DecidedHistory.
-        tolerated: what was let pass of alerts that another machine has computed, None where none has.
-    """
-
-    span: Span
-    rows: int
-    backfilled: int
-    alerts: int
-    differences: tuple[Difference, ...]
-    reads_newest: bool = False
-    tolerated: Tolerated | None = None
-
-    def facts(self) -> dict[str, Any]:
-        """Return it JSON-serialisable with `default=str`."""
-        return {
-            "first_sequence": self.span.first,
-            "next_sequence": self.span.end,
-            "transactions": self.rows,
-            "backfilled": self.backfilled,
-            "alerts": self.alerts,
-            "reads_newest": self.reads_newest,
-            "differences": len(self.differences),
-            "differing": [asdict(each) for each in self.differences],
-            "tolerated": None if self.tolerated is None else asdict(self.tolerated),
-        }
-
-
-@dataclass(frozen=True)
-class Slice:
-    """A part of a span with what becomes of it; `rows` holds Deciders.columns."""
-
-    span: Span
-    rows: pa.Table
-    decided: Decided
-
-    @property
-    def flagged(self) -> Flagged:
-        """The rows that become alerts."""
-        (flagged,) = self.decided.flagged
-        return flagged
-
-    def margin(self, sequence: int, score: float) -> float:
-        """Return how far a row's score lies from its threshold, under a version that gives it such a score.
-
-        Infinite where none does: then the score is what differs.
-        """
-        place, found = sequence - self.span.first, (each.scored for each in self.decided.judged)
-        alike = [each for each in found if abs(each.score[place] - score) <= SCORES_WITHIN]
-        return min((abs(float(each.score[place] - each.threshold[place])) for each in alike), default=inf)
-
-    def alerts(self, result: TriageResult) -> pa.Table:
-        """Return the alerts under other classifications than the rules', of schema `ALERTS`."""
-        return replace(self.decided, results=(result,)).alerts(_MARKS)
 
 
 class Replayer:
@@ -146,7 +80,7 @@ class Replayer:
             ConfigurationError: the spec cannot be used.
         """
         for each in self.slices(spec, transactions, span, cold_from):
-            yield each.span, each.decided.alerts(_MARKS)
+            yield each.span, each.decided.alerts(REPLAY_MARKS)
 
     def slices(
         self, spec: AgentSpec, transactions: StoredTable, span: Span, cold_from: int = 0
@@ -192,7 +126,9 @@ class Replayer:
                 answers = _fitted(deciders, within(late, each.span))
                 alerts += published.num_rows
                 leeway = None if elsewhere is None else Leeway(met, elsewhere, each.margin)
-                differences += differences_between(published, each.decided.alerts(_MARKS), recorded, leeway)
+                differences += differences_between(
+                    published, each.decided.alerts(REPLAY_MARKS), recorded, leeway
+                )
                 differences += differences_of_late(answers, published, recorded)
         passed_over, newest = span.end - span.first - rows, self._history.reads_newest
         tolerated = self._tolerated(decided, elsewhere, met)

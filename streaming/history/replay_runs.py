@@ -16,7 +16,8 @@ from schemas.spec import AgentSpec
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.asking import RECORDED, Asking, candidate_answers
 from streaming.history.decided import DecidedHistory
-from streaming.history.replay import ExactReplay, Replayer
+from streaming.history.replay import Replayer
+from streaming.history.replayed import ExactReplay
 from streaming.history.snapshots import SnapshotHistory, find_snapshot
 from streaming.history.spans import Span, raised_in
 from streaming.history.what_if import what_if

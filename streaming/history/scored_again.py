@@ -10,7 +10,8 @@ import numpy as np
 
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.history.decided import DecidedHistory
-from streaming.history.replay import Replayer, Slice
+from streaming.history.replay import Replayer
+from streaming.history.replayed import Slice
 from streaming.home.placed_agent import PlacedAgent
 
 

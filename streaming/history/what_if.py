@@ -26,7 +26,8 @@ from streaming.history.candidate_answers import CandidateAnswers, Published
 from streaming.history.decided import DecidedHistory
 from streaming.history.missed_frauds import no_frauds, scored_frauds
 from streaming.history.moved_alerts import ONE_ALERT
-from streaming.history.replay import Replayer, Slice
+from streaming.history.replay import Replayer
+from streaming.history.replayed import Slice
 from streaming.history.spans import Span, raised_in, within
 from streaming.history.what_if_found import WhatIf
 from streaming.history.what_if_report import BothSides, Tally, compared

@@ -15,7 +15,8 @@ from agent.triage.triage import TriageResult
 from streaming.batch.deciders import Decided
 from streaming.batch.observer import BatchSeen
 from streaming.batch.steps import BatchStep
-from streaming.observe.metrics import DecisionMetrics, Metrics, ModelMetrics, StateMetrics, StreamMetrics
+from streaming.observe.health_metrics import StateMetrics
+from streaming.observe.metrics import DecisionMetrics, Metrics, ModelMetrics, StreamMetrics
 
 _VERSION = version("flagstream")
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from streaming.observe.health_metrics import ConditionMetrics
 from streaming.observe.metric import MetricBook
-from streaming.observe.metrics import SECONDS, ConditionMetrics, add_those_of_the_process
+from streaming.observe.metrics import SECONDS, add_those_of_the_process
 from streaming.service.health import ActiveCondition, Condition
 
 NO_AGENT = "none"

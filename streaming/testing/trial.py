@@ -20,8 +20,8 @@ from schemas.spec import AgentSpec, load_spec
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.whole_tables import read_stored
 from streaming.events.record_table import record_table
-from streaming.history.replay import ExactReplay
 from streaming.history.replay_runs import ReplaySpan, run_replay
+from streaming.history.replayed import ExactReplay
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.kafka.publish import Publisher

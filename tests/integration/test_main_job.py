@@ -51,8 +51,9 @@ from streaming.detection import checkpoints
 from streaming.history.decided import DecidedHistory
 from streaming.history.explain import explain
 from streaming.history.reconcile import Reconciliation, reconcile
-from streaming.history.replay import ExactReplay, Replayer
+from streaming.history.replay import Replayer
 from streaming.history.replay_runs import ReplaySpan, run_replay, run_what_if, send_again
+from streaming.history.replayed import ExactReplay
 from streaming.history.snapshot_copy import create_snapshot
 from streaming.home.brokers import connection
 from streaming.home.placed_agent import PlacedAgent

@@ -30,7 +30,7 @@ from streaming.batch.flagging import absence_text, sequence_text
 from streaming.batch.patterns_in_force import Stretch, stretches
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import StoredTable, open_version
-from streaming.history.replay import _MARKS
+from streaming.history.replayed import _MARKS
 from streaming.home.settings import Settings
 from streaming.labels.entity_labels import entity_labels_schema
 from streaming.service.health import Health

@@ -13,7 +13,8 @@ import pytest
 
 from schemas.errors import ConfigurationError
 from streaming.cases.book import CaseBook
-from streaming.cases.case_file import PARTS, CaseReader, check_case_file, digest_of
+from streaming.cases.case_check import check_case_file
+from streaming.cases.case_file import PARTS, CaseReader, digest_of
 from streaming.cases.choosing import CaseFilter
 from streaming.cases.orders import Order
 from streaming.delta.lake_reader import LakeReader

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from streaming.batch.deciders import Decided
-from streaming.history.replay import Slice
+from streaming.history.replayed import Slice
 from streaming.history.spans import Span
 
 

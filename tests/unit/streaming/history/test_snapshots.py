@@ -16,8 +16,9 @@ from streaming.cli.root import app
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.erasure_plan import Erasable, PlanFile
 from streaming.delta.rewriting import maintained_alone, rewrite
-from streaming.history.replay import ExactReplay, Progress, Replayer
+from streaming.history.replay import Progress, Replayer
 from streaming.history.replay_runs import ReplaySpan, run_replay, run_what_if
+from streaming.history.replayed import ExactReplay
 from streaming.history.snapshot_copy import create_snapshot
 from streaming.history.snapshots import Snapshot, drop_snapshot, find_snapshot, new_snapshot, snapshots
 from streaming.home.placed_agent import PlacedAgent
