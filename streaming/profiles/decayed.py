@@ -135,11 +135,11 @@ class Profiles:
             judged=np.empty((len(times), 1 + 2 * len(self._memories))),
             rows=Rows(sent.sequences, codes, times, amounts, logs),
             blocks=blocks,
-            _encoded=encoded,
-            _slots=slots,
-            _state=self._gathered(slots),
-            _forgotten=np.full(count, NEVER) if forgotten is None else forgotten,
-            _shares=shares_of(codes, len(self._cores.spans(len(times)))),
+            encoded=encoded,
+            slots=slots,
+            state=self._gathered(slots),
+            forgotten=np.full(count, NEVER) if forgotten is None else forgotten,
+            shares=shares_of(codes, len(self._cores.spans(len(times)))),
             _cores=self._cores,
         )
         self._fold(half, own_levels(count) if levels is None else levels)
@@ -171,11 +171,11 @@ class Profiles:
 
     def commit_entities(self, half: EntityHalf) -> None:
         """Make what the entity half leads to the current state: of entities, and of all labels."""
-        placed = self._index.place(half._encoded, half._slots)
+        placed = self._index.place(half.encoded, half.slots)
         self._reserve(len(self))
 
         def put(span: slice) -> None:
-            scatter(_entities(half._state, span), placed[span], self._state)
+            scatter(_entities(half.state, span), placed[span], self._state)
 
         self._cores.over(put, len(placed))
         self._know(half)
@@ -246,11 +246,11 @@ class Profiles:
             judged=np.zeros((len(sequences), 1 + 2 * len(self._memories))),
             rows=Rows(sequences, column.codes, *rows),
             blocks=Blocks(first_sequence, self._block_rows, self._block_decay),
-            _encoded=column,
-            _slots=np.full(entities, -1),
-            _state=blank._replace(**struck, **known_of_all),
-            _forgotten=forgotten,
-            _shares=shares_of(column.codes, len(self._cores.spans(len(sequences)))),
+            encoded=column,
+            slots=np.full(entities, -1),
+            state=blank._replace(**struck, **known_of_all),
+            forgotten=forgotten,
+            shares=shares_of(column.codes, len(self._cores.spans(len(sequences)))),
             _cores=self._cores,
         )
         self._know_labels(half, known, first_sequence + len(sequences) - 1 if len(sequences) else NEVER)
@@ -264,10 +264,10 @@ class Profiles:
         events = label_events(read_only(nobody), known)
         found = np.empty((0, half.judged.shape[1]))
         share = Share(none, 0, 1)
-        judge(share, half.blocks, rows, events, half._state, self._memories, found, half._forgotten, last)
+        judge(share, half.blocks, rows, events, half.state, self._memories, found, half.forgotten, last)
 
     def _know(self, half: EntityHalf) -> None:
-        labels, frontier = half._state.labels.copy(), half._state.frontier.copy()
+        labels, frontier = half.state.labels.copy(), half.state.frontier.copy()
         self._state = self._state._replace(labels=labels, frontier=frontier)
 
     def _gathered(self, slots: Ints) -> State:
@@ -277,8 +277,8 @@ class Profiles:
 
     def _fold(self, half: EntityHalf, levels: Levels) -> None:
         """Fill in the features; the kind moves on as well where a mean of its own has to stand in for one."""
-        blocks, rows, state, features = half.blocks, half.rows, half._state, half.features
-        limits, forgotten = levels.limits(self._horizons), half._forgotten
+        blocks, rows, state, features = half.blocks, half.rows, half.state, half.features
+        limits, forgotten = levels.limits(self._horizons), half.forgotten
         if np.isnan(levels.means).any() and (np.isnan(rows.log_amounts) & (rows.codes >= 0)).any():
             fold_by_turns(blocks, rows, state, features, self._horizons, forgotten, limits)
             return
@@ -287,18 +287,18 @@ class Profiles:
             arguments = (blocks, rows, state, features, self._horizons, forgotten)
             fold_entities(share.places, *arguments, limits.standins)
 
-        self._cores.each(work, half._shares, len(rows.codes))
+        self._cores.each(work, half.shares, len(rows.codes))
 
     def _judge(self, half: EntityHalf, known: LabelEvents, last: int) -> None:
 
         def work(share: Share) -> State:
-            state = _own_labels(half._state)
+            state = _own_labels(half.state)
             arguments = (half.blocks, half.rows, known, state, self._memories, half.judged)
-            judge(share, *arguments, half._forgotten, last)
+            judge(share, *arguments, half.forgotten, last)
             return state
 
-        moved = self._cores.each(work, half._shares, len(half.rows.codes))[0]
-        half._state.labels[:], half._state.frontier[:] = moved.labels, moved.frontier
+        moved = self._cores.each(work, half.shares, len(half.rows.codes))[0]
+        half.state.labels[:], half.state.frontier[:] = moved.labels, moved.frontier
 
     def _reserve(self, count: int) -> None:
         held = len(self._state.moments)

@@ -67,23 +67,28 @@ class EntityHalf:
         judged: float64[n, 1 + 2 memories], what labels say of each row's entity; see entity_kernels.judge.
         rows: what was sent.
         blocks: where the batch stands.
+        encoded: the ids of its entities.
+        slots: int64[m], where each entity is kept, -1 where it is new.
+        state: of each entity, moved on; it is this batch's own copy.
+        forgotten: int64[blocks], microseconds; entities not seen after it are as if never seen.
+        shares: which rows each core takes.
     """
 
     features: Features
     judged: Floats
     rows: Rows
     blocks: Blocks
-    _encoded: EncodedColumn
-    _slots: Ints
-    _state: State
-    _forgotten: Ints
-    _shares: Sequence[Share]
+    encoded: EncodedColumn
+    slots: Ints
+    state: State
+    forgotten: Ints
+    shares: Sequence[Share]
     _cores: Cores
 
     @property
     def strikes(self) -> tuple[Floats, Ints]:
         """What each entity of `rows.codes` did strikingly, float64[m], and when, int64[m]; see State."""
-        return self._state.strikes, self._state.struck
+        return self.state.strikes, self.state.struck
 
     def recall(self, nats: Floats, most: Floats) -> Floats:
         """Return float64[n], what each row's entity did strikingly before, and remember the rows' own `nats`.
@@ -93,9 +98,9 @@ class EntityHalf:
         memory = np.empty(len(nats))
 
         def work(share: Share) -> None:
-            recall(share.places, self.blocks, self.rows, nats, self._state, memory, most, self._forgotten)
+            recall(share.places, self.blocks, self.rows, nats, self.state, memory, most, self.forgotten)
 
-        self._cores.each(work, self._shares, len(nats))
+        self._cores.each(work, self.shares, len(nats))
         return memory
 
 
