@@ -21,7 +21,7 @@ from streaming.batch.stream_faults import ExecutorEndedError, as_project_error
 from streaming.batch.topic_watch import TopicWatch
 from streaming.delta.lake import Tenure
 from streaming.home.placed_agent import PlacedAgent
-from streaming.kafka.intake import planned_spans
+from streaming.kafka.planned import planned_spans
 from streaming.kafka.poll_size import FEW_AT_ONCE
 from streaming.kafka.source import fewer_at_once
 from streaming.profiles.entity_buckets import BucketPlace

@@ -30,7 +30,7 @@ from streaming.batch.flagging import absence_text, sequence_text
 from streaming.batch.patterns_in_force import Stretch, stretches
 from streaming.definition.agent_definition import AgentDefinition
 from streaming.delta.stored import StoredTable, open_version
-from streaming.history.replayed import _MARKS
+from streaming.history.replayed import REPLAY_MARKS
 from streaming.home.settings import Settings
 from streaming.labels.entity_labels import entity_labels_schema
 from streaming.service.health import Health
@@ -129,7 +129,7 @@ class Agent:
 def decided(engine: Engine, rows: pa.Table) -> list[dict[str, Any]]:
     deciders = Deciders(engine)
     decided = deciders.decide(rows, NO_LABELS)
-    alerts = decided.alerts(_MARKS)
+    alerts = decided.alerts(REPLAY_MARKS)
     deciders.commit(decided.judged)
     return [{name: each[name] for name in each if name not in _OF_THE_BATCH} for each in alerts.to_pylist()]
 
