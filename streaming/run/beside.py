@@ -16,7 +16,7 @@ from streaming.service.worker import Worker, cause_of
 _REPORT_SECONDS = 1.0
 
 
-class RunReport:
+class RunReporter:
     """Tells once a second how far behind the stream is, and what late answers have come.
 
     Args:
@@ -70,7 +70,7 @@ class RunReport:
 class RunWorkers:
     """The two threads beside a running agent: one reports, one revives what has died."""
 
-    def __init__(self, report: RunReport, revive: Callable[[], float], health: Health) -> None:
+    def __init__(self, report: RunReporter, revive: Callable[[], float], health: Health) -> None:
         self._report = report
         self._workers = (
             Worker("progress", report.round, Condition.PROGRESS_FAILING, health, fatal=()),

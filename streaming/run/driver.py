@@ -16,7 +16,7 @@ from streaming.run.executors import (
 from streaming.run.mode_advice import forget_mode
 from streaming.run.observer import UNOBSERVED_RUN, RunObserver
 from streaming.run.progress import Progress
-from streaming.run.service_run import Consent, Course, ServiceRun
+from streaming.run.service_run import Consent, RunCourse, ServiceRun
 from streaming.run.session_keeper import SessionKeeper
 from streaming.run.surroundings import Hooks, Surroundings
 from streaming.service.health import WAITING, Health, beside, is_running
@@ -91,7 +91,7 @@ def drive(
     ):
         observer.begins(health, clients.breakers)
         around = Surroundings(agent.settings, bootstrap, clients, hooks, health, observer.batches)
-        consent, course = Consent(accept_loss, move_alerts), Course(stop, until_idle, begun)
+        consent, course = Consent(accept_loss, move_alerts), RunCourse(stop, until_idle, begun)
         noted = times or StartTimes()
         keeper = SessionKeeper(agent.settings, bootstrap, jvm, noted, kept)
         run = ServiceRun(around, agent.spec, shown, kept, consent, keeper, noted, observer)

@@ -25,7 +25,7 @@ from streaming.kafka.planned import planned_spans
 from streaming.kafka.poll_size import FEW_AT_ONCE
 from streaming.kafka.source import fewer_at_once
 from streaming.profiles.entity_buckets import BucketPlace
-from streaming.run.beside import RunReport, RunWorkers
+from streaming.run.beside import RunReporter, RunWorkers
 from streaming.run.bucket_jobs import BucketJobs
 from streaming.run.currencies import log_currencies
 from streaming.run.executors import (
@@ -65,7 +65,7 @@ class Consent:
 
 
 @dataclass(frozen=True)
-class Course:
+class RunCourse:
     """How long a run goes on, and who hears that it has begun; see drive()."""
 
     stop: threading.Event
@@ -117,7 +117,7 @@ class ServiceRun:
         """Return what the agent cannot begin without; last, that nobody else runs it."""
         return [*self.needs.all(), Need(Condition.ANOTHER_RUN, self._ownership.waits_for)]
 
-    def attempt(self, supervisor: Supervisor, course: Course) -> None:
+    def attempt(self, supervisor: Supervisor, course: RunCourse) -> None:
         """Open the agent and run it until it ends.
 
         Raises:
@@ -162,7 +162,7 @@ class ServiceRun:
             "memory reads it; a broker can delete it"
         )
 
-    def _run(self, spec: AgentSpec, session: SparkSession, supervisor: Supervisor, course: Course) -> bool:
+    def _run(self, spec: AgentSpec, session: SparkSession, supervisor: Supervisor, course: RunCourse) -> bool:
         """Run until there is no more to do; True where that was one batch read carefully, and others wait."""
         began = self._times.now()
         buckets = self._buckets(session, course.stop)
@@ -259,7 +259,7 @@ class ServiceRun:
 
     def _beside(self, agent: Agent, supervisor: Supervisor) -> RunWorkers:
         watch = TopicWatch(agent.stream, call_seconds=_WATCH_CALL_SECONDS)
-        report = RunReport(
+        report = RunReporter(
             watch,
             agent.late,
             self._display,

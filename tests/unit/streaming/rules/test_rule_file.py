@@ -24,7 +24,7 @@ from streaming.home.settings import Settings
 from streaming.kafka.publish import Publisher
 from streaming.rules import rule_file
 from streaming.rules.rule_file import RuleWatch
-from streaming.run.beside import RunReport
+from streaming.run.beside import RunReporter
 from streaming.run.display import JsonProgress
 from streaming.run.opening import open_agent
 from streaming.run.surroundings import Hooks
@@ -198,7 +198,7 @@ def test_an_idle_round_of_a_run_sees_a_file_break_and_mended(tmp_path: Path) -> 
     ):
         watch = cast("TopicWatch", SimpleNamespace(unread_by_partition=dict, open_transactions=list))
         display = JsonProgress("tester")
-        report = RunReport(watch, None, display, health, lambda: None, lambda: None, opened.check_rules)
+        report = RunReporter(watch, None, display, health, lambda: None, lambda: None, opened.check_rules)
         rewrite(path, "rules: [", 1_000)
         report.round()
         assert [each.condition for each in health.active] == [Condition.RULES_FILE_BROKEN]

@@ -15,7 +15,7 @@ from streaming.batch.runner import TopicWatch
 from streaming.commands.status import show_status
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
-from streaming.run.beside import RunReport
+from streaming.run.beside import RunReporter
 from streaming.run.display import progress_display
 from streaming.service.health import Condition, Health
 from tests.unit.scoring_samples import agent_spec
@@ -66,7 +66,7 @@ class Idle:
 def test_an_endpoint_that_does_not_answer_is_a_condition_until_it_does() -> None:
     health, trouble = Health(), ["desk: the key is refused"]
     told: list[Any] = []
-    report = RunReport(
+    report = RunReporter(
         cast("TopicWatch", Idle()), None, progress_display("cards", as_json=True), health,
         lambda: told.append("settled"), lambda: trouble[0] or None,
     )  # fmt: skip
