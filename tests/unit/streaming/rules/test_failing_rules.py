@@ -73,9 +73,10 @@ def test_rows_that_are_equal_in_all_that_a_condition_names_are_judged_as_one(
         selections.append(frame.height)
         return select(frame, *given, **named)
 
+    rules = RuleSet.compile([rule(OF_A_MEMO)], SCHEMA)
     monkeypatch.setattr(pl.DataFrame, "select", counted)
     rows = [{"memo": "1e400", "amount": float(number), "age": 1} for number in range(4000)]
-    held = RuleSet.compile([rule(OF_A_MEMO)], SCHEMA).held(pa.Table.from_pylist(rows, SCHEMA))
+    held = rules.held(pa.Table.from_pylist(rows, SCHEMA))
     assert held.unjudged == ("tested",)
     assert len(selections) < 10
 
