@@ -13,7 +13,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError
 
 from streaming.delta.data_files import KEPT_EACH, keep
-from streaming.delta.log_tail import entry_path
+from streaming.delta.log_tail import checkpointed_version, entry_path
 from streaming.delta.remote_log import entry_place, read_entry
 from streaming.delta.side_by_side import side_by_side
 from streaming.store.client import client_of, key_of, store_faults
@@ -51,15 +51,18 @@ class _Folder:
         shutil.move(made, self._place.path / name)
 
     def put_entry(self, version: int, entry: bytes) -> bool:
+        # Where the log was shortened meanwhile, the number is free although it was taken.
+        if checkpointed_version(self._place) >= version:
+            return False
         wanted = entry_path(self._place, version)
         written = wanted.with_name(f"_commit_{secrets.token_hex(8)}.json.tmp")
-        written.write_bytes(entry)
         try:
+            written.write_bytes(entry)
             os.link(written, wanted)
         except FileExistsError:
             return False
         finally:
-            written.unlink()
+            written.unlink(missing_ok=True)
         return True
 
     def entry(self, version: int) -> bytes | None:

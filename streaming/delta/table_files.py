@@ -74,7 +74,7 @@ class FilesHere:
             (self.place / name).path.unlink(missing_ok=True)
 
     def void(self, entries: Sequence[str]) -> None:
-        """See TableFiles; here who commits reads the log right before."""
+        """See TableFiles; here who commits looks for a newer checkpoint right before."""
         self.remove(entries)
 
 
