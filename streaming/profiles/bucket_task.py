@@ -93,12 +93,14 @@ class HeldBuckets:
         if order.run != self._run:
             self._run = order.run
             self._held.clear()
-        bucket = self._bucket(order)
-        if bucket is None:
-            return BucketAnswer(order.name, bucket_maker(), held=False)
-        shown = None if order.step is None else bucket.advance(order.step)
-        state = bucket.state() if order.with_state else None
-        return BucketAnswer(order.name, bucket_maker(), True, shown, state, len(bucket), bucket.nbytes)
+        key = (order.scorer, order.name)
+        bucket = self._held.get(key) if order.rebuilding is None else rebuilt(order.shape, order.rebuilding)
+        # Held again only at the end: what an error leaves half done, such as one of memory, nobody believes.
+        self._held.pop(key, None)
+        answer = _carried_out(order, bucket)
+        if bucket is not None:
+            self._held[key] = bucket
+        return answer
 
     def let_go(self, scorer: int, wanted: int) -> None:
         """Forget buckets that others hold by now."""
@@ -106,16 +108,16 @@ class HeldBuckets:
             if key[0] == scorer and bucket.reached < wanted - _STEPS_KEPT:
                 del self._held[key]
 
-    def _bucket(self, order: BucketOrder) -> Bucket | None:
-        key = (order.scorer, order.name)
-        if order.rebuilding is not None:
-            self._held[key] = rebuilt(order.shape, order.rebuilding)
-        bucket = self._held.get(key)
-        settled = bucket is not None and bucket.settle(order.wanted, order.outcome)
-        return bucket if settled else None
-
 
 _HERE = HeldBuckets()
+
+
+def _carried_out(order: BucketOrder, bucket: Bucket | None) -> BucketAnswer:
+    if bucket is None or not bucket.settle(order.wanted, order.outcome):
+        return BucketAnswer(order.name, bucket_maker(), held=False)
+    shown = None if order.step is None else bucket.advance(order.step)
+    state = bucket.state() if order.with_state else None
+    return BucketAnswer(order.name, bucket_maker(), True, shown, state, len(bucket), bucket.nbytes)
 
 
 def rebuilt(shape: BucketShape, known: Rebuilding) -> Bucket:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from streaming.arrays.cores import Cores
 from streaming.detection.scoring import Scorer
 from streaming.profiles import bucket_task
 from streaming.profiles.bucket_task import BucketAnswer, BucketOrder, HeldBuckets, bucket_maker
+from streaming.profiles.decayed import Profiles
 from streaming.profiles.entity_buckets import BucketPlace, in_portions
 from streaming.profiles.entity_half import ProfileSnapshot
 from streaming.profiles.entity_kernels import fold_entities, judge, recall
@@ -317,6 +318,28 @@ def test_a_state_is_believed_under_the_number_of_its_step_alone(tmp_path: Path) 
     assert held.carry_out(third).held
     assert not held.carry_out(second).held, "late: decided since"
     assert held.carry_out(third).held, "and nothing was spoiled"
+
+
+def no_memory(*_: object) -> NoReturn:
+    raise MemoryError
+
+
+def test_what_an_error_leaves_half_done_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process without memory lives on, and Spark runs the task in it once more."""
+    kept = Kept()
+    scorer = away(kept, 1, tmp_path)
+    for start in (0, 100):
+        _scored(scorer, start, start + 100)
+    first, second = (each for each in kept.kept if each.name == (0, 0))
+    held = HeldBuckets()
+    assert held.carry_out(first).held
+    with monkeypatch.context() as full:
+        full.setattr(Profiles, "_reserve", no_memory)
+        with pytest.raises(MemoryError):
+            held.carry_out(second)
+    assert not held.carry_out(second).held, "it has ids without a state"
 
 
 def test_nothing_is_compiled_for_buckets(tmp_path: Path) -> None:
