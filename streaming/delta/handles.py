@@ -17,10 +17,10 @@ class Handle:
 
     def __init__(self, table: DeltaTable) -> None:
         self._table, self._reached = table, table.version()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._stamps: tuple[int, dict[str, int | None]] = (-1, {})
         self._files: tuple[int, pa.Table | None] = (-1, None)
-        self.refreshed()
+        self._seen_now()
 
     @property
     def is_old(self) -> bool:
@@ -31,8 +31,13 @@ class Handle:
         """
         return abs(time.time() - self._refreshed_at) > _YOUNG_SECONDS
 
-    def refreshed(self) -> None:
-        """Say that the table was just seen as it is."""
+    def refresh(self) -> None:
+        """See what others have committed since."""
+        with self._lock:
+            self._table.update_incremental()
+        self._seen_now()
+
+    def _seen_now(self) -> None:
         self._refreshed_at = time.time()
 
     @property
@@ -68,7 +73,7 @@ class Handle:
             self._reached = version
             if version == before + 1:
                 self._go_on(before, transactions, files)
-        self.refreshed()
+        self._seen_now()
 
     def _go_on(self, before: int, transactions: Mapping[str, int], files: pa.Table) -> None:
         if self._stamps[0] == before:
@@ -83,24 +88,24 @@ class Handle:
 
         Delta's library reads the whole log for each answer, which stays what it is until the next version.
         """
-        version, known = self._stamps
-        if version != self.version:
-            # Read first: an answer of a later version is kept where nobody looks again.
-            version, known = self.table().version(), {}
-            self._stamps = (version, known)
-        if app_id not in known:
-            known[app_id] = self.table().transaction_version(app_id)
-        return known[app_id]
+        with self._lock:
+            version, known = self._stamps
+            if version != self.version:
+                version, known = self.table().version(), {}
+                self._stamps = (version, known)
+            if app_id not in known:
+                known[app_id] = self.table().transaction_version(app_id)
+            return known[app_id]
 
     def files(self) -> pa.Table:
         """Return the table's files, a row each, with `path`, `num_records` and statistics by column.
 
         Delta's library makes them anew for each answer; they stay what they are until the next version.
         """
-        version, files = self._files
-        if files is None or version != self.version:
-            table = self.table()
-            version = table.version()
-            files = pa.table(table.get_add_actions(flatten=True))
-            self._files = (version, files)
-        return files
+        with self._lock:
+            version, files = self._files
+            if files is None or version != self.version:
+                table = self.table()
+                files = pa.table(table.get_add_actions(flatten=True))
+                self._files = (table.version(), files)
+            return files

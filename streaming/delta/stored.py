@@ -174,8 +174,7 @@ class StoredTable:
 
     def _refresh_table(self) -> None:
         with table_faults(self.place):
-            self._table.update_incremental()
-        self._handle.refreshed()
+            self._handle.refresh()
 
     def keep_up(self) -> bool:
         """Open the table anew if its log was shortened: entries that this handle goes back to may be gone.

@@ -46,6 +46,22 @@ def test_a_spool_of_any_name_serves(home: str, tmp_path: Path, monkeypatch: pyte
     assert kept == []
 
 
+def test_nothing_of_what_was_committed_stays_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Statistics quote rows, and an erasure looks into no process."""
+    monkeypatch.setattr(spool._SPOOL, "root", tmp_path / "spool")
+    names = pa.schema([("name", pa.string())])
+    table = SharedTable(Place.local(tmp_path / "rows"), names, timedelta(days=1))
+    for number in range(staged._MADE_ANEW_AFTER + 2):
+        row = pa.table({"name": [f"anna-{number}"]}, names)
+        assert table.by_turns(lambda row=row, number=number: table.append(row, Stamp("a", number)))
+    kept = [file for file in (tmp_path / "spool").rglob("*") if file.is_file()]
+    assert any(file.suffix == ".json" for file in kept)
+    assert [file for file in kept if b"anna" in file.read_bytes()] == []
+    assert table.count() == staged._MADE_ANEW_AFTER + 2
+
+
 def _rows(number: int) -> pa.Table:
     return pa.table({"number": [number]}, SCHEMA)
 
