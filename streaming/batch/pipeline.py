@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from schemas.batch_key import BatchKey
 from schemas.contract import EventContract
 from schemas.instants import EPOCH, MICRO, Clock, utc_now
 from schemas.spec import AgentSpec
-from streaming.batch.alert_step import AlertStep
+from streaming.batch.alert_step import AlertStep, Judge
 from streaming.batch.alerting import Alerted
 from streaming.batch.batch_audit import BatchAudit
 from streaming.batch.batch_intake import BatchIntake, WantedBatch
@@ -41,7 +42,7 @@ from streaming.batch.queries import check_same_offsets, newest_batch, stamp_of
 from streaming.batch.recovery import Recovery, StreamPosition
 from streaming.batch.references import References
 from streaming.batch.steps import BatchStep, Stopwatch
-from streaming.batch.store import store
+from streaming.batch.store import prepare
 from streaming.batch.stream_faults import StopRequestedError
 from streaming.delta.lake import Lake
 from streaming.delta.pins import under_contract
@@ -69,9 +70,14 @@ class ClosedBatch:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A batch that is decided, and still to be scored, alerted on, published and closed."""
+    """A batch that is decided, and still to be scored, alerted on, published and closed.
+
+    Attributes:
+        judge: waits for its scores, which were begun beside its commit.
+    """
 
     stored: Stored
+    judge: Judge
     watch: Stopwatch
 
 
@@ -134,8 +140,8 @@ class Pipeline:
         self._machines = MachinesOnRecord(lake.batches)
         self._fault: Exception | None = None
         self._in_force = InForce(engine, engine_for, renew, self._recovery, lake.alerts)
-        # No worker: the batch waits for both results and raises what they raised.
-        self._closing = ThreadPoolExecutor(2, thread_name_prefix="closing")
+        # No worker: the batch waits for all results and raises what they raised.
+        self._scoring, self._closing = ThreadPoolExecutor(1, "scoring"), ThreadPoolExecutor(2, "closing")
 
     @property
     def contract(self) -> EventContract:
@@ -218,9 +224,9 @@ class Pipeline:
 
     def finish(self, unfinished: Unfinished) -> ClosedBatch:
         """Do steps 4 to 8 for a batch that was decided here, before another is."""
-        stored, watch = unfinished.stored, unfinished.watch
+        stored, judge, watch = unfinished.stored, unfinished.judge, unfinished.watch
         with self._observed(BatchKey(stored.decision.query_id, stored.decision.batch_id), watch):
-            closed = self._complete(self._in_force.deciders, self._in_force.refuses, stored, watch)
+            closed = self._complete(self._in_force.deciders, self._in_force.refuses, stored, judge, watch)
             with suppress(StopRequestedError):  # what is closed stays so; the next start takes longer
                 self._tidy_up()
         return closed
@@ -244,9 +250,9 @@ class Pipeline:
         self._observer.begun()  # what the batch before has closed is over
         with watch.step(BatchStep.STORE):
             self._renew()
-            stored = self._store(self._placed(batch, wanted), decoded)
+            stored, judge = self._store(self._placed(batch, wanted), decoded)
         self._newest = wanted.key
-        return Unfinished(stored, watch)
+        return Unfinished(stored, judge, watch)
 
     @contextmanager
     def _observed(self, key: BatchKey, watch: Stopwatch) -> Iterator[None]:
@@ -275,7 +281,8 @@ class Pipeline:
             self._late.close()
         if self._follower is not None:
             self._follower.close()
-        self._closing.shutdown()
+        for each in (self._scoring, self._closing):
+            each.shutdown()
         self._in_force.deciders.close()
         self._outbox.close()
 
@@ -304,18 +311,23 @@ class Pipeline:
             pins=self._pins(wanted.contract, wanted.mark),
         )
 
-    def _store(self, batch: CurrentBatch, decoded: Decoded) -> Stored:
+    def _store(self, batch: CurrentBatch, decoded: Decoded) -> tuple[Stored, Judge]:
+        """Commit a batch, and begin to score it meanwhile: that changes nothing and writes nothing."""
         tables = self._references.join(decoded.valid), decoded.rejected
-        return store(
+        prepared = prepare(
             self._lake, batch, *tables, self._duplicates, self._take_labels, filtered=decoded.filtered
         )
+        stored, deciders = prepared.stored, self._in_force.deciders
+        scores = self._scoring.submit(deciders.judge, stored.rows, stored.labels)
+        prepared.commit()
+        return stored, scores.result
 
     def _complete(
-        self, deciders: Deciders, refuses: Refuses | None, stored: Stored, watch: Stopwatch
+        self, deciders: Deciders, refuses: Refuses | None, stored: Stored, judge: Judge, watch: Stopwatch
     ) -> ClosedBatch:
         """Steps 4 to 8 over the stored rows of a decided batch."""
         decision = stored.decision
-        judged, alerted, asked, decided = self._alert_step.alert(deciders, refuses, stored, watch)
+        judged, alerted, asked, decided = self._alert_step.alert(deciders, refuses, stored, judge, watch)
         with watch.step(BatchStep.PUBLISH):
             self._outbox.publish()
         with watch.step(BatchStep.CLOSE):  # beside publishing it would take processors from the alerts
@@ -389,7 +401,8 @@ class Pipeline:
         refuses = self._in_force.refuses_of(deciders)
         rows = self._lake.transactions.read("sequence", decision.first_sequence, decision.next_sequence)
         stored = Stored(decision, rows, self._recovery.labels_of(decision))
-        self._complete(deciders, refuses, stored, Stopwatch(self._reached))
+        judge = partial(deciders.judge, stored.rows, stored.labels)
+        self._complete(deciders, refuses, stored, judge, Stopwatch(self._reached))
         self._in_force.let_go(deciders)
 
     def _pins(self, contract: EventContract | None, mark: Mapping[str, Any]) -> dict[str, Any]:
