@@ -36,7 +36,8 @@ class BucketOrder(NamedTuple):
     """What is to be done with a bucket.
 
     Attributes:
-        run: names all scorers that are at work; what is held for others is let go.
+        run: names the run; what is held for another one is let go.
+        scorers: that hold buckets; what is held for others, of versions that decide no more, is let go.
         scorer: whose bucket it is, with `name`.
         shape: of its profiles.
         wanted: number of the step that its state must have settled, and no other.
@@ -47,6 +48,7 @@ class BucketOrder(NamedTuple):
     """
 
     run: str
+    scorers: frozenset[int]
     scorer: int
     name: BucketName
     shape: BucketShape
@@ -102,11 +104,13 @@ class HeldBuckets:
             self._held[key] = bucket
         return answer
 
-    def let_go(self, scorer: int, wanted: int) -> None:
-        """Forget buckets that others hold by now."""
-        for key, bucket in list(self._held.items()):
-            if key[0] == scorer and bucket.reached < wanted - _STEPS_KEPT:
-                del self._held[key]
+    def let_go(self, orders: Sequence[BucketOrder]) -> None:
+        """Forget buckets that, by orders which were carried out, others hold by now, or nobody wants."""
+        wanted = {order.scorer: order.wanted for order in orders}
+        scorers = {each for order in orders for each in order.scorers}
+        for (scorer, name), bucket in list(self._held.items()):
+            if scorer not in scorers or bucket.reached < wanted.get(scorer, 0) - _STEPS_KEPT:
+                del self._held[scorer, name]
 
 
 _HERE = HeldBuckets()
@@ -141,8 +145,8 @@ def _carry_out_all(
         keep_kernels_in(kernels)
     for _, orders in parts:
         yield from map(_HERE.carry_out, orders)
-        for scorer, wanted in {(order.scorer, order.wanted) for order in orders}:
-            _HERE.let_go(scorer, wanted)
+        if orders:
+            _HERE.let_go(orders)
     _settle_in()
 
 

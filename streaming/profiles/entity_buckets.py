@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Protocol, TypeVar
+from weakref import WeakSet
 
 from schemas.errors import ConfigurationError
 from streaming.profiles.bucket import BucketShape, BucketStep, StepOutcome
@@ -46,8 +47,8 @@ class BucketFacts:
     """What buckets are at work, as of the newest batch.
 
     Attributes:
-        buckets: how many, over all kinds of entities.
-        rows: of the newest batch, counted once for each kind of entities that they name.
+        buckets: how many, over all kinds of entities and all versions that decide.
+        rows: of the newest batch, counted once for each kind of entities that they name, and each version.
         largest: rows of the bucket that had most of them.
         rebuilt: how often a bucket was built anew since the run began, the first time included.
         entities, nbytes: held by all buckets.
@@ -72,12 +73,14 @@ class BucketPlace:
         buckets: of each kind of entities.
         folder: of this machine's disk, for what it takes to build buckets anew.
         facts: are kept up to date.
+        holders: whose buckets they are, for as long as somebody wants them.
     """
 
     carrier: BucketCarrier
     buckets: int
     folder: Path
     facts: BucketFacts = field(default_factory=BucketFacts)
+    holders: WeakSet[EntityBuckets] = field(default_factory=WeakSet)
 
 
 class EntityBuckets:
@@ -99,6 +102,7 @@ class EntityBuckets:
         self._outcomes: Mapping[BucketName, StepOutcome] = {}
         self._placed: set[BucketName] = set()
         self._sizes: dict[BucketName, tuple[int, int]] = {}
+        self._rows: list[int] = []
         self._forgotten = NEVER
 
     @property
@@ -125,12 +129,14 @@ class EntityBuckets:
             for bucket, part in enumerate(self._sharing.parts(profiles.released())):
                 journal.keep(BucketName(number, bucket), part)
         self._journal = journal
+        self._place.holders.add(self)
 
     def end(self) -> None:
         """Let go of all entities."""
         if self._journal is not None:
             self._journal.close()
         self._journal, self._outcomes, self._forgotten = None, {}, NEVER
+        self._place.holders.discard(self)
         self._placed.clear()
         self._sizes.clear()
 
@@ -230,7 +236,8 @@ class EntityBuckets:
     def _order(
         self, name: BucketName, step: BucketStep | None = None, *, with_state: bool = False
     ) -> BucketOrder:
-        owner = (self._place.carrier.run, self._scorer, name, self._shape)
+        holders = frozenset(each._scorer for each in self._place.holders)
+        owner = (self._place.carrier.run, holders, self._scorer, name, self._shape)
         return BucketOrder(*owner, self._wanted, self._outcomes.get(name), step, with_state=with_state)
 
     def _answers(self, orders: Sequence[BucketOrder]) -> Iterator[BucketAnswer]:
@@ -248,11 +255,14 @@ class EntityBuckets:
 
     def _note(self, steps: Mapping[BucketName, BucketStep]) -> None:
         """Keep the facts of a batch."""
-        rows, facts, sizes = [len(step.times) for step in steps.values()], self._place.facts, self._sizes
+        self._rows = [len(step.times) for step in steps.values()]
+        holders, facts = list(self._place.holders), self._place.facts
+        rows = [count for each in holders for count in each._rows]
+        sizes = [size for each in holders for size in each._sizes.values()]
         facts.buckets, facts.rows, facts.largest = len(sizes), sum(rows), max(rows, default=0)
-        facts.entities = sum(each for each, _ in sizes.values())
-        facts.nbytes = sum(each for _, each in sizes.values())
-        facts.most_bytes = max((each for _, each in sizes.values()), default=0)
+        facts.entities = sum(each for each, _ in sizes)
+        facts.nbytes = sum(each for _, each in sizes)
+        facts.most_bytes = max((each for _, each in sizes), default=0)
 
 
 def in_portions(items: Sequence[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:

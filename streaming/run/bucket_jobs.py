@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from py4j.protocol import Py4JError
 from pyspark import RDD
@@ -71,7 +71,8 @@ class BucketJobs:
                 raise StopRequestedError from fault
             raise
         finally:
-            context.setLocalProperty(_GROUP, before)  # type: ignore[arg-type]  # None takes it away
+            with suppress(Py4JError, OSError):  # a JVM that has ended keeps no property
+                context.setLocalProperty(_GROUP, before)  # type: ignore[arg-type]  # None takes it away
 
     def _marked(self) -> RDD[int]:
         """Return one mark for each executor; where one comes or goes, buckets find other places."""

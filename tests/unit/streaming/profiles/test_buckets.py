@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import random
 from collections.abc import Iterator, Sequence
@@ -63,9 +64,8 @@ class Processes:
             self.whole += order.rebuilding is not None
             self.refused += not answer.held
             yield pickle.loads(pickle.dumps(answer))
-        for scorer, wanted in {(order.scorer, order.wanted) for order in orders}:
-            for each in self.there:
-                each.let_go(scorer, wanted)
+        for each in self.there:
+            each.let_go(orders)
 
     def _process(self, order: BucketOrder) -> HeldBuckets:
         moves, dies, twice, late = (self._random.random() * 10 < each for each in self._faults)
@@ -272,6 +272,24 @@ def test_processes_let_go_of_buckets_that_others_hold(tmp_path: Path) -> None:
     processes.run = "another"
     _scored(other, 0, 10)
     assert sum(map(len, processes.there)) <= 2 * 6
+
+
+def test_buckets_of_a_version_that_decides_no_more_are_let_go_and_counted_until_then(tmp_path: Path) -> None:
+    """As of a canary: the run goes on, and its profiles would stay in executors until the end of it."""
+    processes = Processes()
+    place = BucketPlace(processes, 2, tmp_path)
+    active, canary = here(), here()
+    for each in (active, canary):
+        each.hold_in(place)
+    for start in (0, 50):  # what a batch brings is settled with the next one
+        _scored(active, start, start + 50)
+        _scored(canary, start, start + 50)
+    assert (sum(map(len, processes.there)), place.facts.buckets) == (4 * 6, 4 * 6)
+    assert place.facts.entities == 2 * sum(count for count, _ in active.profile_sizes.values()) > 40
+    del canary, each
+    gc.collect()
+    _scored(active, 100, 200)
+    assert (sum(map(len, processes.there)), place.facts.buckets) == (2 * 6, 2 * 6)
 
 
 def test_processes_that_compute_otherwise_are_refused(
