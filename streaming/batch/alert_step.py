@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from agent.model.call_watch import asking_about
 from schemas.batch_key import BatchKey
@@ -16,8 +16,6 @@ from streaming.batch.outbox import Outbox
 from streaming.batch.steps import BatchStep, Stopwatch
 from streaming.delta.lake_table import LakeTable
 from streaming.service.health import Health
-
-Judge = Callable[[], tuple[Judged, ...]]
 
 
 class AlertStep:
@@ -34,20 +32,16 @@ class AlertStep:
         self._agent, self._alerts, self._outbox, self._health = agent, alerts, outbox, health
 
     def alert(
-        self, deciders: Deciders, refuses: Refuses | None, stored: Stored, judge: Judge, watch: Stopwatch
+        self, deciders: Deciders, refuses: Refuses | None, stored: Stored, watch: Stopwatch
     ) -> tuple[Sequence[Judged], Alerted, Asked, Decided | None]:
-        """Steps 4 to 6; what an earlier attempt has alerted stands.
-
-        Args:
-            judge: gives what the deciders judge of the stored rows.
-        """
+        """Steps 4 to 6; what an earlier attempt has alerted stands."""
         recorded = self._before(stored.decision)
-        with watch.step(BatchStep.SCORE):
-            judged = judge()
         if recorded is not None:
+            with watch.step(BatchStep.SCORE):
+                judged = deciders.judge(stored.rows, stored.labels)
             return judged, *recorded, None
         with asking_about([BatchKey(stored.decision.query_id, stored.decision.batch_id)]):
-            decided = deciders.triaged(stored.rows, judged, refuses, watch.step)
+            decided = deciders.decide(stored.rows, stored.labels, refuses, watch.step)
         report_faults(self._health, decided.results)
         report_rules(self._health, decided.judged)
         with watch.step(BatchStep.ALERT):

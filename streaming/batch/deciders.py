@@ -112,16 +112,6 @@ class Deciders:
         """
         with in_step(BatchStep.SCORE):
             judged = self.judge(rows, labels)
-        return self.triaged(rows, judged, refuses, in_step)
-
-    def triaged(
-        self,
-        rows: pa.Table,
-        judged: tuple[Judged, ...],
-        refuses: Refuses | None = None,
-        in_step: InStep = untimed,
-    ) -> Decided:
-        """Flag those of judged rows that become alerts, and have them triaged; see `decide`."""
         with in_step(BatchStep.TRIAGE):
             flagged, refused = without_refused(self._flagged(rows, judged), refuses)
             chosen = zip(self.deciders, flagged, strict=True)

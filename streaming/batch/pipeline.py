@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +21,7 @@ from schemas.batch_key import BatchKey
 from schemas.contract import EventContract
 from schemas.instants import EPOCH, MICRO, Clock, utc_now
 from schemas.spec import AgentSpec
-from streaming.batch.alert_step import AlertStep, Judge
+from streaming.batch.alert_step import AlertStep
 from streaming.batch.alerting import Alerted
 from streaming.batch.batch_audit import BatchAudit
 from streaming.batch.batch_intake import BatchIntake, WantedBatch
@@ -42,7 +41,7 @@ from streaming.batch.queries import check_same_offsets, newest_batch, stamp_of
 from streaming.batch.recovery import Recovery, StreamPosition
 from streaming.batch.references import References
 from streaming.batch.steps import BatchStep, Stopwatch
-from streaming.batch.store import prepare
+from streaming.batch.store import store
 from streaming.batch.stream_faults import StopRequestedError
 from streaming.delta.lake import Lake
 from streaming.delta.pins import under_contract
@@ -70,14 +69,9 @@ class ClosedBatch:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A batch that is decided, and still to be scored, alerted on, published and closed.
-
-    Attributes:
-        judge: waits for its scores, which were begun beside its commit.
-    """
+    """A batch that is decided, and still to be scored, alerted on, published and closed."""
 
     stored: Stored
-    judge: Judge
     watch: Stopwatch
 
 
@@ -140,8 +134,8 @@ class Pipeline:
         self._machines = MachinesOnRecord(lake.batches)
         self._fault: Exception | None = None
         self._in_force = InForce(engine, engine_for, renew, self._recovery, lake.alerts)
-        # No worker: the batch waits for all results and raises what they raised.
-        self._scoring, self._closing = ThreadPoolExecutor(1, "scoring"), ThreadPoolExecutor(2, "closing")
+        # No worker: the batch waits for both results and raises what they raised.
+        self._closing = ThreadPoolExecutor(2, thread_name_prefix="closing")
 
     @property
     def contract(self) -> EventContract:
@@ -224,9 +218,9 @@ class Pipeline:
 
     def finish(self, unfinished: Unfinished) -> ClosedBatch:
         """Do steps 4 to 8 for a batch that was decided here, before another is."""
-        stored, judge, watch = unfinished.stored, unfinished.judge, unfinished.watch
+        stored, watch = unfinished.stored, unfinished.watch
         with self._observed(BatchKey(stored.decision.query_id, stored.decision.batch_id), watch):
-            closed = self._complete(self._in_force.deciders, self._in_force.refuses, stored, judge, watch)
+            closed = self._complete(self._in_force.deciders, self._in_force.refuses, stored, watch)
             with suppress(StopRequestedError):  # what is closed stays so; the next start takes longer
                 self._tidy_up()
         return closed
@@ -250,9 +244,9 @@ class Pipeline:
         self._observer.begun()  # what the batch before has closed is over
         with watch.step(BatchStep.STORE):
             self._renew()
-            stored, judge = self._store(self._placed(batch, wanted), decoded)
+            stored = self._store(self._placed(batch, wanted), decoded)
         self._newest = wanted.key
-        return Unfinished(stored, judge, watch)
+        return Unfinished(stored, watch)
 
     @contextmanager
     def _observed(self, key: BatchKey, watch: Stopwatch) -> Iterator[None]:
@@ -281,8 +275,7 @@ class Pipeline:
             self._late.close()
         if self._follower is not None:
             self._follower.close()
-        for each in (self._scoring, self._closing):
-            each.shutdown()
+        self._closing.shutdown()
         self._in_force.deciders.close()
         self._outbox.close()
 
@@ -311,23 +304,18 @@ class Pipeline:
             pins=self._pins(wanted.contract, wanted.mark),
         )
 
-    def _store(self, batch: CurrentBatch, decoded: Decoded) -> tuple[Stored, Judge]:
-        """Commit a batch, and begin to score it meanwhile: that changes nothing and writes nothing."""
+    def _store(self, batch: CurrentBatch, decoded: Decoded) -> Stored:
         tables = self._references.join(decoded.valid), decoded.rejected
-        prepared = prepare(
+        return store(
             self._lake, batch, *tables, self._duplicates, self._take_labels, filtered=decoded.filtered
         )
-        stored, deciders = prepared.stored, self._in_force.deciders
-        scores = self._scoring.submit(deciders.judge, stored.rows, stored.labels)
-        prepared.commit()
-        return stored, scores.result
 
     def _complete(
-        self, deciders: Deciders, refuses: Refuses | None, stored: Stored, judge: Judge, watch: Stopwatch
+        self, deciders: Deciders, refuses: Refuses | None, stored: Stored, watch: Stopwatch
     ) -> ClosedBatch:
         """Steps 4 to 8 over the stored rows of a decided batch."""
         decision = stored.decision
-        judged, alerted, asked, decided = self._alert_step.alert(deciders, refuses, stored, judge, watch)
+        judged, alerted, asked, decided = self._alert_step.alert(deciders, refuses, stored, watch)
         with watch.step(BatchStep.PUBLISH):
             self._outbox.publish()
         with watch.step(BatchStep.CLOSE):  # beside publishing it would take processors from the alerts
@@ -401,8 +389,7 @@ class Pipeline:
         refuses = self._in_force.refuses_of(deciders)
         rows = self._lake.transactions.read("sequence", decision.first_sequence, decision.next_sequence)
         stored = Stored(decision, rows, self._recovery.labels_of(decision))
-        judge = partial(deciders.judge, stored.rows, stored.labels)
-        self._complete(deciders, refuses, stored, judge, Stopwatch(self._reached))
+        self._complete(deciders, refuses, stored, Stopwatch(self._reached))
         self._in_force.let_go(deciders)
 
     def _pins(self, contract: EventContract | None, mark: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,10 +7,8 @@ keeps the decision (counts, offsets, pins) in its metadata. What an earlier atte
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
-from operator import call
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +20,6 @@ from schemas.counts import count_of
 from schemas.errors import DataLossError
 from schemas.instants import micros_of
 from schemas.tables import TOPIC_ID
-from streaming.arrays.cores import ALL_CORES
 from streaming.batch.decision import CurrentBatch, Decision, Stored
 from streaming.delta.lake import Lake
 from streaming.delta.lake_table import LakeTable, Stamp
@@ -30,20 +27,6 @@ from streaming.events.filtered import NOTHING_FILTERED
 from streaming.labels.label_pins import LabelPin
 
 _PLACE = ["topic", "partition", "offset"]
-Places = npt.NDArray[np.uint32]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A batch whose rows are in order; what is beside its transactions is recorded.
-
-    Attributes:
-        stored: the batch as it is once it is decided.
-        commit: decides it.
-    """
-
-    stored: Stored
-    commit: Callable[[], object]
 
 
 TakeLabels = Callable[[int], tuple[LabelPin, pa.Table]]
@@ -68,27 +51,7 @@ def store(
     take_labels: TakeLabels,
     filtered: pa.Table = NOTHING_FILTERED,
 ) -> Stored:
-    """Commit one decoded batch; see `prepare`.
-
-    Raises:
-        DataLossError: the counts do not add up to what was read.
-        FencedError: a successor has taken over.
-    """
-    prepared = prepare(lake, batch, valid, rejected, sightings, take_labels, filtered)
-    prepared.commit()
-    return prepared.stored
-
-
-def prepare(
-    lake: Lake,
-    batch: CurrentBatch,
-    valid: pa.Table,
-    rejected: pa.Table,
-    sightings: Sightings,
-    take_labels: TakeLabels,
-    filtered: pa.Table = NOTHING_FILTERED,
-) -> Prepared:
-    """Do what comes before the commit that decides one decoded batch.
+    """Commit one decoded batch.
 
     Args:
         valid: decoded rows that fit the contract, in any order.
@@ -105,23 +68,24 @@ def prepare(
     known_repeats = _recorded(lake.duplicates, batch)
     refused = without(_set_aside(rejected, batch), known_repeats)
     rejects = _Settling(lake.quarantine, batch, refused, batch.on_record.rejected)
-    # A record is in one of the decoded tables, so only what was recorded before is looked for in the others.
-    candidates = without(valid, rejects.recorded)
-    beside: list[Callable[[], Any]] = [partial(sightings.claim, candidates), partial(_in_order, candidates)]
-    first, (order, rows) = ALL_CORES.each(call, beside, candidates.num_rows)
-    again = _set_aside(candidates.filter(pa.array(~first)), batch).select(lake.duplicates.schema.names)
+    quarantined = rejects.settled
+    candidates = without(valid, quarantined)
+    first = pa.array(sightings.claim(candidates))
+    again = _set_aside(candidates.filter(pc.invert(first)), batch).select(lake.duplicates.schema.names)
     repeats = _Settling(lake.duplicates, batch, again, _at(batch.on_record.repeated, again))
-    fresh = without(rows.filter(pa.array(first[order])) if again.num_rows else rows, repeats.recorded)
-    rows = lake.transactions.completed(_numbered(fresh, batch))
+    repeated = repeats.settled
+    fresh = without(candidates.filter(first), repeated)
+    rows = lake.transactions.completed(in_order(fresh, batch))
     pin, labels = take_labels(batch.first_sequence) if rows.num_rows else (batch.labels, None)
-    left_out = without(without(filtered, rejects.recorded), repeats.recorded)
+    left_out = without(without(filtered, quarantined), repeated)
     decision = replace(
-        _decide(replace(batch, labels=pin), rejects.settled, repeats.settled.num_rows, rows, left_out),
+        _decide(replace(batch, labels=pin), quarantined, repeated.num_rows, rows, left_out),
         broker_us=sightings.settle(rows),
     )
-    after, kept = (rejects.commit, repeats.commit), decision.to_metadata()
-    commit = partial(lake.transactions.append, rows, batch.stamp, kept, after=after)
-    return Prepared(Stored(decision, rows, labels), commit)
+    lake.transactions.append(
+        rows, batch.stamp, decision.to_metadata(), after=(rejects.commit, repeats.commit)
+    )
+    return Stored(decision, rows, labels)
 
 
 def settle_rejected(lake: Lake, batch: CurrentBatch, rejected: pa.Table) -> None:
@@ -135,25 +99,15 @@ def settle_rejected(lake: Lake, batch: CurrentBatch, rejected: pa.Table) -> None
     _Settling(lake.quarantine, batch, refused, batch.on_record.rejected).commit()
 
 
-def _in_order(valid: pa.Table) -> tuple[Places, pa.Table]:
-    """Sort rows by event time, topic, partition, offset; return where each was before, and the rows."""
+def in_order(valid: pa.Table, batch: CurrentBatch) -> pa.Table:
+    """Sort by event time, topic, partition, offset and number the rows from the batch's first sequence."""
     keys = pl.from_arrow(valid.select(["event_time", *_PLACE]))
     assert isinstance(keys, pl.DataFrame)
     order = keys.select(pl.arg_sort_by("event_time", *_PLACE)).to_series().to_numpy()
-    is_sorted = not np.any(np.diff(order.astype(np.int64)) != 1)
-    return order, valid if is_sorted else _taken(valid, pa.array(order))
-
-
-def _numbered(rows: pa.Table, batch: CurrentBatch) -> pa.Table:
-    """Number rows from the batch's first sequence."""
+    rows = valid.take(pa.array(order)) if np.any(np.diff(order.astype(np.int64)) != 1) else valid
     numbers = pa.array(np.arange(batch.first_sequence, batch.first_sequence + rows.num_rows, dtype=np.int64))
     late = pc.less(rows["event_time"].cast(pa.int64()), batch.watermark_us)
     return _marked(rows.add_column(0, "sequence", numbers), batch).append_column("late", late)
-
-
-def _taken(rows: pa.Table, places: pa.Array) -> pa.Table:
-    columns = ALL_CORES.each(lambda column: column.take(places), rows.columns, rows.num_rows)
-    return pa.Table.from_arrays(columns, schema=rows.schema)
 
 
 def without(rows: pa.Table, recorded: pa.Table) -> pa.Table:
@@ -248,15 +202,14 @@ class _Settling:
         on_record: what stands of attempts at other batches.
 
     Attributes:
-        recorded: what earlier attempts have recorded, as `_recorded` names it.
-        settled: what stands for the batch once `commit` has returned, named alike.
+        settled: what stands for the batch once `commit` has returned, as `_recorded` names it.
     """
 
     def __init__(self, table: LakeTable, batch: CurrentBatch, rows: pa.Table, on_record: pa.Table) -> None:
-        self.recorded = pa.concat_tables([_recorded(table, batch), on_record])
+        recorded = pa.concat_tables([_recorded(table, batch), on_record])
         self._table, self._batch = table, batch
-        self._missing = without(rows.select(table.schema.names).cast(table.schema), self.recorded)
-        self.settled = pa.concat_tables([self.recorded, _named(self._missing)])
+        self._missing = without(rows.select(table.schema.names).cast(table.schema), recorded)
+        self.settled = pa.concat_tables([recorded, _named(self._missing)])
         if table.place.is_local:  # in a store it goes side by side with others
             self.commit()
 

@@ -1,7 +1,4 @@
-"""What is done beside each other: nothing is lost, repeated or decided too early for it.
-
-While a batch is committed it is scored, and while it is finished the next one is taken.
-"""
+"""While a batch is finished the next one is taken, and neither is lost, repeated or decided too early."""
 
 from __future__ import annotations
 
@@ -19,11 +16,9 @@ import pytest
 from deltalake import DeltaTable
 
 from schemas.spec import AgentSpec
-from streaming.batch.deciders import Deciders
 from streaming.batch.finisher import Finisher
 from streaming.batch.pipeline import ClosedBatch
 from streaming.batch.steps import BatchStep
-from streaming.delta.lake import LakeTable
 from streaming.delta.lake_reader import LakeReader
 from streaming.delta.log_tail import entry_path
 from streaming.delta.whole_tables import read_stored
@@ -206,64 +201,6 @@ def test_a_power_cut_that_tears_a_decision_costs_nothing_though_spark_has_commit
         assert last_committed(checkpoint) == (batch - 1 if batch else None)
         assert last_planned(checkpoint) == batch
     overlapped(settings, agent(), first=batch)
-    same(held(settings, agent()), wanted)
-
-
-def test_a_batch_is_scored_while_its_commit_is_under_way(
-    settings: Settings, wanted: dict[str, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scored, judge, append = threading.Event(), Deciders.judge, LakeTable.append
-
-    def told(*given: Any) -> Any:
-        found = judge(*given)
-        scored.set()
-        return found
-
-    def patient(table: LakeTable, *given: Any, **named: Any) -> bool:
-        if table.place.name == agent().tables.transactions:
-            assert scored.wait(PATIENCE), "nothing was scored meanwhile"
-            scored.clear()
-        return append(table, *given, **named)
-
-    monkeypatch.setattr(Deciders, "judge", told)
-    monkeypatch.setattr(LakeTable, "append", patient)
-    assert overlapped(settings, agent()) == (BATCHES, list(range(BATCHES)))
-    same(held(settings, agent()), wanted)
-
-
-def test_scores_of_a_batch_that_was_not_decided_leave_nothing_behind(
-    settings: Settings, wanted: dict[str, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    append, seen = LakeTable.append, list[str]()
-
-    def refused(table: LakeTable, *given: Any, **named: Any) -> bool:
-        seen.append(table.place.name)
-        if seen.count(agent().tables.transactions) == 3:
-            raise _EndedError
-        return append(table, *given, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(LakeTable, "append", refused)
-        assert overlapped(settings, agent()) == (2, [0, 1])
-    rows = held(settings, agent())
-    assert (rows["transactions"].height, rows["batches"].height) == (2 * ROWS, 2)
-    assert rows["alerts"].equals(wanted["alerts"].head(rows["alerts"].height))
-    overlapped(settings, agent(), first=2)
-    same(held(settings, agent()), wanted)
-
-
-def test_what_scoring_raises_ends_the_batch_once_it_is_decided(
-    settings: Settings, wanted: dict[str, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any) -> Any:
-        raise _EndedError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Deciders, "judge", fail)
-        assert overlapped(settings, agent()) == (1, [])
-    assert held(settings, agent())["transactions"].height == ROWS
-    spark_commits(settings, 0)
-    overlapped(settings, agent(), first=1)
     same(held(settings, agent()), wanted)
 
 

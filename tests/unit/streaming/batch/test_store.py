@@ -26,9 +26,8 @@ from schemas.tables import (
     UTC_MICROS,
     transactions_schema,
 )
-from streaming.batch import store as store_step
 from streaming.batch.decision import CurrentBatch, Decision
-from streaming.batch.store import store, without
+from streaming.batch.store import store
 from streaming.delta.lake import Lake
 from streaming.delta.lake_table import Stamp
 from streaming.events.filtered import NOTHING_FILTERED
@@ -162,24 +161,6 @@ def test_every_record_ends_in_exactly_one_table(lake: Lake) -> None:
     assert lake.quarantine.count() == 2
     assert lake.duplicates.read("offset", 0)["offset"].to_pylist() == [1]
     assert lake.transactions.count() == stored.num_rows
-
-
-def test_rows_are_compared_with_what_earlier_attempts_recorded_alone(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The attempt's own rejections are other records, and to compare all rows with them takes long."""
-    compared = list[int]()
-
-    def noting(rows: pa.Table, recorded: pa.Table) -> pa.Table:
-        compared.append(min(rows.num_rows, recorded.num_rows))
-        return without(rows, recorded)
-
-    monkeypatch.setattr(store_step, "without", noting)
-    rows = decoded(("a", 1, 0), ("a", 2, 1), ("b", 3, 2))
-    decision, _ = stored_by(lake, batch(5), rows, rejected(3, 4))
-    assert (decision.stored, decision.duplicates, decision.quarantined) == (2, 1, 2)
-    assert compared
-    assert not any(compared)
 
 
 def test_counts_that_do_not_add_up_stop_the_batch(lake: Lake) -> None:
