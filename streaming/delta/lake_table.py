@@ -49,7 +49,7 @@ class LakeTable(StoredTable):
     Args:
         place: where the table lies; created with `schema` when absent.
         schema: Arrow schema; an existing table must have the same column names and types.
-        fence_id: application id under which epochs are recorded.
+        fence_id: application id under which epochs are recorded, and no stream's.
         retention: how long versions stay readable.
         later: columns, nullable, that a table from before they came is given.
         evolves: the columns are a contract's, which changes: a new one is added, null in what is stored; one
@@ -227,6 +227,7 @@ class LakeTable(StoredTable):
     ) -> None:
         before, mark = self.version, new_mark()
         transactions = {self._fence_id: self._epoch, **{each.app_id: each.batch_id for each in stamps}}
+        assert len(transactions) > len(stamps), "a stream has the name of the fence"
         properties = _properties(mark, transactions, metadata)
         with table_faults(self.place):
             put = self._stage().uploaded(self._handle.opened, before, rows, properties, after)

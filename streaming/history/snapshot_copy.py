@@ -190,7 +190,7 @@ class _Copy:
         return schema.empty_table() if found is None else found
 
     def _write(self, table: Table, schema: pa.Schema, parts: Iterable[pa.Table]) -> int:
-        copied = LakeTable(self._place(table), schema, "snapshot", self.spec.replay_horizon)
+        copied = LakeTable(self._place(table), schema, "snapshot/epoch", self.spec.replay_horizon)
         for number, rows in enumerate(parts):
             if rows.num_rows:
                 copied.append(rows, Stamp("snapshot", number))

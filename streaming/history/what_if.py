@@ -78,7 +78,7 @@ def what_if(
     slices = replayer.slices(under, tables.transactions, span, cold_from or 0)
     labels = _Labels.of(history, spec)
     beside = LakeReader.of(AgentLake(Place.local(sandbox), under))
-    sink = LakeTable(beside.place("alerts"), ALERTS, "replay", spec.replay_horizon)
+    sink = LakeTable(beside.place("alerts"), ALERTS, "replay/epoch", spec.replay_horizon)
     parts = _Decided(history, span, answers, sink, labels, ours.contract.primary_entity)
     found = parts.of(slices, (history.pinned(span)[-1].spec.alerts_per_day, under.alerts_per_day))
     maturity = spec.promotion.maturity
