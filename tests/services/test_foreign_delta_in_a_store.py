@@ -18,14 +18,13 @@ from streaming.batch.references import References
 from streaming.commands.backfill import run_backfill
 from streaming.delta.log_files import LOG, entry_name
 from streaming.delta.whole_tables import read_stored
-from streaming.files import opening
 from streaming.files.delta_table import DeltaTableRows
 from streaming.files.event_files import open_events
 from streaming.history.backfill_source import open_history
 from streaming.home.placed_agent import PlacedAgent
 from streaming.home.settings import Settings
 from streaming.service.health import Condition, Health
-from streaming.store import spool
+from streaming.store import options, spool
 from streaming.store.client import client_of, key_of
 from streaming.store.place import Place
 from streaming.testing.live_lake import CONTRACT, agent, events, without_broker
@@ -54,7 +53,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where files of tables are kept while they are read, and not longer."""
     monkeypatch.setattr(spool._SPOOL, "root", tmp_path / "spool")
-    monkeypatch.setattr(opening, "DEFAULTS", SOON)
+    monkeypatch.setattr(options, "DEFAULTS", SOON)
     yield tmp_path / "spool"
     assert not [path for path in (tmp_path / "spool").rglob("*") if path.is_file()]
 
