@@ -2,7 +2,7 @@
 
 Every commit carries two application transactions: the stream's `(app_id, batch_id)`, which makes a repeated
 append a no-op, and the agent's epoch, which makes a driver that has been superseded fail instead of writing.
-Both are checked and written through one loaded handle: Delta refuses a commit when another one with the same
+Both are checked and written through one loaded handle: a commit is refused when another one with the same
 application id came between the handle's version and its own, and the check refuses everything older.
 """
 

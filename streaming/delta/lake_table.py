@@ -209,7 +209,7 @@ class LakeTable(StoredTable):
     def renew(self) -> bool:
         """Open the table anew once every few commits, or when its log was shortened; True when it did.
 
-        A handle kept for long slows down with every commit.
+        A handle kept for long takes longer with every commit to catch up with the log.
         """
         with self._writing:
             if self._commits < _TIDY_EVERY:
@@ -230,7 +230,7 @@ class LakeTable(StoredTable):
         assert len(transactions) > len(stamps), "a stream has the name of the fence"
         properties = _properties(mark, transactions, metadata)
         with table_faults(self.place):
-            put = self._stage().uploaded(self._handle.opened, before, rows, properties, after)
+            put = self._stage().prepared(self._handle.opened, before, rows, properties, after)
         try:
             with table_faults(self.place):
                 made = put()

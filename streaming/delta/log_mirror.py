@@ -1,9 +1,9 @@
 """The log of a table in an object store, kept on this machine as well: each entry crosses the network once.
 
 Delta's library reads every entry since the last checkpoint whenever it is asked for an application's
-transaction, which each append asks for. Entries never change, so what was read or written once is kept in a
-folder here, and the library is given that folder: it reads the log from it, and no data files. Files of the
-table are read by their names in the store, see streaming.delta.data_files.
+transaction, or for the files of a version that it has not seen. Entries never change, so what was read or
+written once is kept in a folder here, and the library is given that folder: it reads the log from it, and no
+data files. Files of the table are read by their names in the store, see streaming.delta.data_files.
 """
 
 from __future__ import annotations

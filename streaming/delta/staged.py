@@ -73,7 +73,7 @@ class StagedCommits:
         self._stage: DeltaTable | None = None
         self._made, self._tables = self._folder, count()
 
-    def uploaded(
+    def prepared(
         self,
         table: DeltaTable,
         version: int,
@@ -113,7 +113,7 @@ class StagedCommits:
             rows: all that they hold.
 
         Raises:
-            See uploaded.
+            See prepared.
         """
         staged = self._staged(table, rows, CommitProperties())
         actions = [json.dumps(_unchanged(each)) for each in log_actions(staged.entry)]
@@ -122,14 +122,14 @@ class StagedCommits:
         return self._put("\n".join(actions).encode(), table.version() + 1)
 
     def made(self, table: DeltaTable, commit: Callable[[DeltaTable], None]) -> int:
-        """Put a commit that names files which are in the store already; return the version in which they are.
+        """Put a commit that names files which are there already; return the version in which they are.
 
         Args:
             table: as it was read.
             commit: makes the commit in a table of the same columns on this machine.
 
         Raises:
-            See uploaded.
+            See prepared.
         """
         stage = self._stage_for(table)
         commit(stage)

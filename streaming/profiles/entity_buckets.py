@@ -47,8 +47,9 @@ class BucketFacts:
     """What buckets are at work, as of the newest batch.
 
     Attributes:
-        buckets: how many, over all kinds of entities and all versions that decide.
-        rows: of the newest batch, counted once for each kind of entities that they name, and each version.
+        buckets: how many, over all kinds of entities and all versions that hold some.
+        rows: of the newest batch, counted once for each kind of entities that they name, by each version
+            that decides it.
         largest: rows of the bucket that had most of them.
         rebuilt: how often a bucket was built anew since the run began, the first time included.
         entities, nbytes: held by all buckets.
@@ -102,7 +103,7 @@ class EntityBuckets:
         self._outcomes: Mapping[BucketName, StepOutcome] = {}
         self._placed: set[BucketName] = set()
         self._sizes: dict[BucketName, tuple[int, int]] = {}
-        self._rows: list[int] = []
+        self._noted: tuple[int, list[int]] = (-1, [])  # first sequence of a batch, and rows of each bucket
         self._forgotten = NEVER
 
     @property
@@ -159,7 +160,7 @@ class EntityBuckets:
         for answer in self._carried({name: self._order(name, step) for name, step in steps.items()}):
             assert answer.shown is not None
             kinds[answer.name.kind].fill_in(answer.name.bucket, answer.shown)
-        self._note(steps)
+        self._note(min((each.first_sequence for each in rows.values()), default=0), steps)
         return found
 
     def commit(self, halves: Mapping[str, AwayHalf]) -> None:
@@ -253,11 +254,11 @@ class EntityBuckets:
                 self._sizes[answer.name] = answer.entities, answer.nbytes
             yield answer
 
-    def _note(self, steps: Mapping[BucketName, BucketStep]) -> None:
-        """Keep the facts of a batch."""
-        self._rows = [len(step.times) for step in steps.values()]
+    def _note(self, first: int, steps: Mapping[BucketName, BucketStep]) -> None:
+        """Keep the facts of a batch, which other versions may have worked out as well."""
+        self._noted = first, [len(step.times) for step in steps.values()]
         holders, facts = list(self._place.holders), self._place.facts
-        rows = [count for each in holders for count in each._rows]
+        rows = [count for each in holders if each._noted[0] == first for count in each._noted[1]]
         sizes = [size for each in holders for size in each._sizes.values()]
         facts.buckets, facts.rows, facts.largest = len(sizes), sum(rows), max(rows, default=0)
         facts.entities = sum(each for each, _ in sizes)

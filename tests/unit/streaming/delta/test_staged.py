@@ -36,7 +36,7 @@ def test_a_spool_of_any_name_serves(home: str, tmp_path: Path, monkeypatch: pyte
     commits = StagedCommits(TABLE)
     for number in range(3):
         rows = pa.table({"number": [number]}, SCHEMA)
-        assert commits.uploaded(table, number, rows, CommitProperties())().version == 1 + number
+        assert commits.prepared(table, number, rows, CommitProperties())().version == 1 + number
     names = [each["path"] for chunk in obstore.list(store) for each in chunk]
     assert sum(name.endswith(".parquet") for name in names) == 3
     assert [name for name in sorted(names) if name.endswith(".json")] == [

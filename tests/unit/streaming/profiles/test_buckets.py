@@ -284,11 +284,15 @@ def test_buckets_of_a_version_that_decides_no_more_are_let_go_and_counted_until_
     for start in (0, 50):  # what a batch brings is settled with the next one
         _scored(active, start, start + 50)
         _scored(canary, start, start + 50)
+    assert 2 * 50 < place.facts.rows <= 2 * 150
     assert (sum(map(len, processes.there)), place.facts.buckets) == (4 * 6, 4 * 6)
     assert place.facts.entities == 2 * sum(count for count, _ in active.profile_sizes.values()) > 40
+    rows = place.facts.rows
+    _scored(active, 100, 150)
+    assert place.facts.rows <= rows // 2 + 50, "a version that is kept, and decides no more, has no rows"
     del canary, each
     gc.collect()
-    _scored(active, 100, 200)
+    _scored(active, 150, 200)
     assert (sum(map(len, processes.there)), place.facts.buckets) == (2 * 6, 2 * 6)
 
 
